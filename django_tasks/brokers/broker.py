@@ -1,0 +1,106 @@
+"""What every broker can do, and what each must say of itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import ClassVar
+
+from django_tasks.messages import Delivery, Envelope, Settlement
+
+
+class Consumer(ABC):
+    """One process's claim on some queues.
+
+    A single thread calls every method, except ``wake``, which any thread may call.
+    """
+
+    #: Names this consumer to the broker; unique for all time.
+    consumer_id: str
+    #: Seconds after which what this consumer holds goes to others, unless ``extend`` is called before.
+    lease: float
+
+    @abstractmethod
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        """Claim up to ``limit`` messages, best first; wait up to ``timeout`` seconds for the first.
+
+        Returns early, with an empty list, when ``wake`` is called. ``limit=0`` only waits. Raises
+        ``OperationalError`` when the broker can't be reached; calling again reconnects.
+        """
+
+    @abstractmethod
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Carry out all settlements in one round trip.
+
+        A delivery that this consumer no longer holds (its lease lapsed) is passed over.
+        """
+
+    @abstractmethod
+    def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Renew the leases of these deliveries: from now, for ``lease`` seconds."""
+
+    @abstractmethod
+    def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
+        """Take over what a dead consumer of this node held.
+
+        What it had not started goes back to its queue at once, uncounted. What it had (``started``, by tag)
+        becomes this consumer's, and is returned to be settled. Brokers with ``recovers = False`` return [].
+        """
+
+    @abstractmethod
+    def set_queues(self, queues: Sequence[str]) -> None:
+        """Receive from exactly these queues from now on; what is already held stays held."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """End a waiting ``receive`` now. Safe from any thread and from a signal handler."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connection. What is still held is given back when its lease lapses."""
+
+
+class Broker(ABC):
+    """Where messages wait. Safe for threads; connects on first use; forgets its connections in a fork."""
+
+    #: Keeps messages with ``not_before`` aside by itself.
+    delays: ClassVar[bool]
+    #: ``publish`` is part of the caller's database transaction.
+    joins_transaction: ClassVar[bool]
+    #: ``Consumer.inherit`` can settle what a killed process held.
+    recovers: ClassVar[bool]
+    #: How many steps of priority are told apart; 1 means none.
+    priorities: ClassVar[int]
+
+    @abstractmethod
+    def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Hand over all envelopes or none.
+
+        Raises ``OperationalError`` when the broker can't be reached or refuses.
+        """
+
+    @abstractmethod
+    def consume(self, queues: Sequence[str], *, consumer_id: str) -> Consumer:
+        """Open a consumer of these queues."""
+
+    @abstractmethod
+    def promote(self, now: datetime, *, limit: int) -> int:
+        """Make up to ``limit`` messages whose ``not_before`` has come receivable; return how many."""
+
+    @abstractmethod
+    def recover(self, now: datetime, *, limit: int) -> int:
+        """Give back up to ``limit`` messages whose lease has lapsed; return how many."""
+
+    @abstractmethod
+    def size(self, queue: str) -> int | None:
+        """How many messages wait in the queue, delayed ones included; None if the broker can't say."""
+
+    @abstractmethod
+    def queues(self) -> list[str]:
+        """Names of the queues that hold messages now, sorted; [] if the broker can't say."""
+
+    @abstractmethod
+    def purge(self, queue: str) -> int:
+        """Delete what waits in the queue, delayed ones included; return how many. Held ones stay."""
+
+    def close(self) -> None:
+        """Close this process's connections. The next call opens new ones."""

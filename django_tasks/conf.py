@@ -1,0 +1,50 @@
+"""Settings: ``DJANGO_TASKS``, then ``CELERY_*``, then the defaults; one frozen view of them, made when first asked.
+
+``settings.TASK_DEFAULT_QUEUE`` reads a setting; a changed Django setting (``override_settings``) is seen at once.
+The table of what exists, with types and ranges, is ``conf_options``; what is wrong with a project's values is
+said by the system checks.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings as django_settings
+
+from django_tasks.conf_options import OPTIONS
+
+
+class Settings:
+    """Attribute access to every setting by its upper-case name.
+
+    Values are looked up once and then kept as plain attributes, since publishing reads a dozen of them a call.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        option = OPTIONS.get(name)
+        if option is None:
+            raise AttributeError(f"DJANGO_TASKS has no setting {name!r}")
+        value = option.clean(self.configured(name, option.default))
+        self.__dict__[name] = value
+        return value
+
+    def configured(self, name: str, default: Any = None) -> Any:
+        """Return what the project set, before any conversion, or ``default``."""
+        own: Mapping[str, Any] = getattr(django_settings, "DJANGO_TASKS", None) or {}
+        if name in own:
+            return own[name]
+        return getattr(django_settings, "CELERY_" + name, default)
+
+    def is_configured(self, name: str) -> bool:
+        """Whether the project sets this itself."""
+        missing = object()
+        return self.configured(name, missing) is not missing
+
+    def reset(self) -> None:
+        """Forget the kept values: the Django settings have changed."""
+        self.__dict__.clear()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(OPTIONS)
+
+
+settings = Settings()

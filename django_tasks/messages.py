@@ -1,0 +1,132 @@
+"""What travels: a call, the envelope a broker carries, a delivery, and what becomes of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+#: A signature as it lies in a message: ``{"task", "args", "kwargs", "options", "subtask_type", "immutable"}``.
+WireSignature: TypeAlias = Mapping[str, Any]
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMessage:
+    """One call of a task: the fields of Celery's message protocol 2, decoded.
+
+    ``queue`` is empty until routing has chosen one. ``embed`` holds the wire signatures that follow this
+    call under Celery's keys: ``callbacks``, ``errbacks``, ``chain`` (reversed: the next step is the last
+    element) and ``chord``. ``headers`` holds every header that has no field here, as it came. Times are
+    aware; limits are seconds.
+    """
+
+    id: str
+    task: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = NOTHING
+    queue: str = ""
+    exchange: str | None = None
+    routing_key: str | None = None
+    priority: int | None = None
+    eta: datetime | None = None
+    expires: datetime | None = None
+    retries: int = 0
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    group_index: int | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    ignore_result: bool = False
+    shadow: str | None = None
+    reply_to: str | None = None
+    origin: str | None = None
+    replaced_task_nesting: int = 0
+    stamped_headers: Sequence[str] | None = None
+    stamps: Mapping[str, Any] = NOTHING
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    serializer: str | None = None
+    compression: str | None = None
+    embed: Mapping[str, Any] = NOTHING
+    headers: Mapping[str, Any] = NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where routing sends a message, and the options that its route adds."""
+
+    queue: str
+    exchange: str = ""
+    routing_key: str = ""
+    priority: int = 0
+    serializer: str = "json"
+    compression: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What a broker carries. Brokers read queue, priority and not_before; never the body.
+
+    ``headers`` and ``properties`` are those of Celery's protocol 2 (JSON values). ``not_before`` is the
+    time before which nobody may receive it; None means at once.
+    """
+
+    body: bytes
+    content_type: str
+    content_encoding: str
+    headers: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    queue: str
+    priority: int = 0
+    not_before: datetime | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An envelope in a worker's hands, until it is settled.
+
+    ``tag`` names it to the broker; ``deliveries`` counts how often it was handed out, this time included.
+    """
+
+    envelope: Envelope
+    tag: str
+    queue: str
+    deliveries: int = 1
+
+
+class Disposition(Enum):
+    """What becomes of a delivery."""
+
+    ACK = "ack"  #: done; forget it
+    REQUEUE = "requeue"  #: give it back; anyone may have it now
+    DELAY = "delay"  #: give it back; nobody may have it before ``Settlement.until``
+    DEAD = "dead"  #: take it out of circulation; its dead letter has been recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One delivery's fate. ``counted=False`` takes the delivery back uncounted: it was never started."""
+
+    delivery: Delivery
+    disposition: Disposition
+    until: datetime | None = None
+    reason: str = ""
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadMessage:
+    """An envelope that can't be processed, with why: what a dead letter records."""
+
+    envelope: Envelope
+    reason: str
+    detail: str = ""
+    deliveries: int = 1
+    worker: str = ""
+    died_at: datetime | None = field(default=None)

@@ -1,0 +1,21 @@
+"""The rows, and nothing else. What happens to them is written in the rooms that own them."""
+
+from django_tasks.models.beat import BeatRun, BeatTerm
+from django_tasks.models.queues import DeadLetter, Message, MessageState, Queue
+from django_tasks.models.results import ChordCounter, ChordPart, GroupResult, TaskResult
+from django_tasks.models.workers import Revocation, Worker
+
+__all__ = [
+    "BeatRun",
+    "BeatTerm",
+    "ChordCounter",
+    "ChordPart",
+    "DeadLetter",
+    "GroupResult",
+    "Message",
+    "MessageState",
+    "Queue",
+    "Revocation",
+    "TaskResult",
+    "Worker",
+]

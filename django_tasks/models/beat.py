@@ -1,0 +1,43 @@
+"""Rows of beat: what it has sent, and which of several beats leads."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class BeatTerm(models.Model):
+    """Who leads until when. One row; several beats only compete to spare each other work, never for correctness."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    holder = models.CharField(_("leader"), max_length=255)
+    elected_at = models.DateTimeField(_("leads since"))
+    expires_at = models.DateTimeField(_("leads until"))
+
+    class Meta:
+        verbose_name = _("beat term")
+        verbose_name_plural = _("beat terms")
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.holder}"
+
+
+class BeatRun(models.Model):
+    """One run of a periodic task. Unique by entry and due time: the reason two beats never send a run twice.
+
+    ``sent_at`` is null between recording a run and handing it to a broker that can't join the transaction.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    entry = models.CharField(_("periodic task"), max_length=255)
+    due_at = models.DateTimeField(_("due at"), db_index=True)
+    task_id = models.CharField(_("task id"), max_length=255)
+    task = models.CharField(_("task"), max_length=255)
+    sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("periodic run")
+        verbose_name_plural = _("periodic runs")
+        ordering = ("-due_at",)
+        constraints = (models.UniqueConstraint(fields=["entry", "due_at"], name="django_tasks_beatrun_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.entry} at {self.due_at}"

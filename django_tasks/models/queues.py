@@ -1,0 +1,96 @@
+"""Rows of the database broker, and what can be said of any broker's queues."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class MessageState(models.IntegerChoices):
+    """Where a message of the database broker is."""
+
+    READY = 0, _("ready")
+    CLAIMED = 1, _("claimed")
+    DELAYED = 2, _("delayed")
+
+
+class Message(models.Model):
+    """A queued task of the database broker.
+
+    ``until`` is the end of the lease of a claimed message, and the due time of a delayed one. The brokers
+    write these rows with SQL of their own; a change of columns is a change there.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    queue = models.CharField(_("queue"), max_length=255)
+    priority = models.SmallIntegerField(_("priority"), default=0)
+    state = models.SmallIntegerField(_("state"), choices=MessageState.choices, default=MessageState.READY)
+    until = models.DateTimeField(_("until"), null=True, blank=True)
+    claimed_by = models.CharField(_("claimed by"), max_length=255, null=True, blank=True)  # noqa: DJ001  NULL: not claimed
+    deliveries = models.IntegerField(_("deliveries"), default=0)
+    task_id = models.CharField(_("task id"), max_length=255, db_index=True)
+    task = models.CharField(_("task"), max_length=255)
+    content_type = models.CharField(max_length=64)
+    content_encoding = models.CharField(max_length=64)
+    headers = models.TextField(_("headers"))
+    properties = models.TextField(_("properties"))
+    body = models.BinaryField(_("body"))
+    created_at = models.DateTimeField(_("created at"))
+
+    class Meta:
+        verbose_name = _("queued message")
+        verbose_name_plural = _("queued messages")
+        indexes = (
+            # The order in which messages are claimed: an exact priority, then first come first served.
+            models.Index(fields=["state", "queue", "-priority", "id"], name="django_tasks_message_next"),
+            # What falls due: delayed messages and lapsed leases.
+            models.Index(fields=["state", "until"], name="django_tasks_message_due"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task}[{self.task_id}]"
+
+
+class DeadLetter(models.Model):
+    """A message that went wrong for good, kept as it was so that it can be replayed. For every broker."""
+
+    id = models.BigAutoField(primary_key=True)
+    queue = models.CharField(_("queue"), max_length=255)
+    priority = models.SmallIntegerField(_("priority"), default=0)
+    task_id = models.CharField(_("task id"), max_length=255, db_index=True)
+    task = models.CharField(_("task"), max_length=255)
+    reason = models.CharField(_("reason"), max_length=64, db_index=True)
+    detail = models.TextField(_("detail"), blank=True)
+    deliveries = models.IntegerField(_("deliveries"), default=0)
+    worker = models.CharField(_("worker"), max_length=255, blank=True)
+    exchange = models.CharField(max_length=255, blank=True)
+    routing_key = models.CharField(max_length=255, blank=True)
+    content_type = models.CharField(max_length=64)
+    content_encoding = models.CharField(max_length=64)
+    headers = models.TextField(_("headers"))
+    properties = models.TextField(_("properties"))
+    body = models.BinaryField(_("body"))
+    died_at = models.DateTimeField(_("died at"), db_index=True)
+
+    class Meta:
+        verbose_name = _("dead letter")
+        verbose_name_plural = _("dead letters")
+        ordering = ("-died_at",)
+
+    def __str__(self) -> str:
+        return f"{self.task}[{self.task_id}]: {self.reason}"
+
+
+class Queue(models.Model):
+    """What is known of a queue beside its messages: whether it is paused, by whom and why."""
+
+    name = models.CharField(_("name"), max_length=255, unique=True)
+    paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
+    paused_by = models.CharField(_("paused by"), max_length=255, blank=True)
+    reason = models.TextField(_("reason"), blank=True)
+
+    class Meta:
+        verbose_name = _("queue")
+        verbose_name_plural = _("queues")
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,49 @@
+"""Rows by which nodes are seen, and told things."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Worker(models.Model):
+    """A worker node, from its heartbeats. ``instance`` is unique for all time; ``name`` is what users see."""
+
+    id = models.BigAutoField(primary_key=True)
+    instance = models.CharField(max_length=64, unique=True)
+    name = models.CharField(_("name"), max_length=255, db_index=True)
+    host = models.CharField(_("host"), max_length=255)
+    pid = models.IntegerField(_("process id"))
+    pool = models.CharField(_("pool"), max_length=32)
+    concurrency = models.IntegerField(_("concurrency"))
+    queues = models.JSONField(_("queues"), default=list)
+    active = models.IntegerField(_("running tasks"), default=0)
+    processed = models.BigIntegerField(_("finished tasks"), default=0)
+    version = models.CharField(_("version"), max_length=32, blank=True)
+    started_at = models.DateTimeField(_("started at"))
+    heartbeat_at = models.DateTimeField(_("last heartbeat"), db_index=True)
+    stopped_at = models.DateTimeField(_("stopped at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        ordering = ("name", "-started_at")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Revocation(models.Model):
+    """A task that is not to run any more. Kept until it can't come any more; survives restarts."""
+
+    id = models.BigAutoField(primary_key=True)
+    task_id = models.CharField(_("task id"), max_length=255, unique=True)
+    terminate = models.BooleanField(_("stop it if it runs"), default=False)
+    signal = models.CharField(_("signal"), max_length=16, default="SIGTERM")
+    revoked_at = models.DateTimeField(_("revoked at"), db_index=True)
+    revoked_by = models.CharField(_("revoked by"), max_length=255, blank=True)
+
+    class Meta:
+        verbose_name = _("revocation")
+        verbose_name_plural = _("revocations")
+
+    def __str__(self) -> str:
+        return self.task_id

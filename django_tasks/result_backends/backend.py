@@ -1,0 +1,120 @@
+"""What every result backend can do, and the record it keeps of a task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django_tasks.messages import WireSignature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultMeta:
+    """Celery's task meta: all that is kept of one task.
+
+    ``result`` is text in the form named by ``content_type`` and ``content_encoding`` (``base64`` for binary
+    serializers); ``encoding`` makes and reads it. ``args`` and ``kwargs`` are JSON texts, kept when
+    ``RESULT_EXTENDED`` is on. ``children`` are Celery's result tuples. ``chord`` is the body's wire signature
+    when this task is part of a chord.
+    """
+
+    task_id: str
+    status: str
+    result: str | None = None
+    content_type: str = "application/json"
+    content_encoding: str = "utf-8"
+    traceback: str | None = None
+    children: Sequence[Any] | None = None
+    date_done: datetime | None = None
+    date_started: datetime | None = None
+    name: str | None = None
+    args: str | None = None
+    kwargs: str | None = None
+    worker: str | None = None
+    queue: str | None = None
+    retries: int = 0
+    runtime: float | None = None
+    group_id: str | None = None
+    group_index: int | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    periodic_task_name: str | None = None
+    chord: WireSignature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyChord:
+    """A chord all of whose parts are done: its body, to be sent with their results by exactly one caller.
+
+    ``parts`` are the header's metas in order; when one of them failed, the body is not sent and fails.
+    """
+
+    group_id: str
+    body: WireSignature
+    parts: Sequence[ResultMeta]
+
+
+class ResultBackend(ABC):
+    """Where outcomes are kept. Safe for threads; connects on first use; forgets connections in a fork."""
+
+    #: Outcomes can be read back from another process.
+    reads: ClassVar[bool] = True
+    #: Results are rows of this Django database alias, so they can share a transaction with its broker.
+    alias: str | None = None
+
+    @abstractmethod
+    def store(self, metas: Sequence[ResultMeta]) -> None:
+        """Keep all of them in one round trip. A SUCCESS that is already kept is never replaced.
+
+        Raises ``OperationalError`` when the backend can't be reached.
+        """
+
+    @abstractmethod
+    def fetch(self, task_ids: Collection[str]) -> dict[str, ResultMeta]:
+        """Read what is kept of these tasks; unknown ones are absent."""
+
+    @abstractmethod
+    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[ResultMeta]:
+        """Yield each task's meta once it is ready, as they become so.
+
+        Raises ``exceptions.TimeoutError`` when ``timeout`` seconds pass before the last one.
+        """
+
+    @abstractmethod
+    def forget(self, task_ids: Collection[str]) -> None:
+        """Delete what is kept of these tasks."""
+
+    @abstractmethod
+    def store_group(self, group_id: str, members: Sequence[Any]) -> None:
+        """Keep a group's result tuples under its id."""
+
+    @abstractmethod
+    def fetch_group(self, group_id: str) -> Sequence[Any] | None:
+        """Read a stored group's result tuples; None for an unknown group."""
+
+    @abstractmethod
+    def forget_group(self, group_id: str) -> None:
+        """Delete a stored group."""
+
+    @abstractmethod
+    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
+        """Expect ``size`` parts before the chord's body. Called before the header is published."""
+
+    @abstractmethod
+    def grow_chord(self, group_id: str, by: int) -> None:
+        """Expect ``by`` more parts (``Task.add_to_chord``)."""
+
+    @abstractmethod
+    def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
+        """Count these finished parts (each task once, however often it is delivered).
+
+        Returns the chords that are complete now: each chord to exactly one caller, ever.
+        """
+
+    @abstractmethod
+    def expire(self, before: datetime, *, limit: int) -> int:
+        """Delete up to ``limit`` results finished before this time; return how many. 0 where the store does it."""
+
+    def close(self) -> None:
+        """Close this process's connections. The next call opens new ones."""
