@@ -1,11 +1,43 @@
 """Runs one task and says what happened, as data: never raises, writes nothing, opens no connection."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import asyncio
+import logging
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeAlias
 
-from django_tasks.context import Request
-from django_tasks.messages import Settlement, TaskMessage
+from django_tasks import signals, states, timelimits
+from django_tasks.conf import settings
+from django_tasks.context import Request, enter, leave
+from django_tasks.exceptions import EncodeError, Ignore, Reject, Retry, SoftTimeLimitExceeded
+from django_tasks.messages import Disposition, Settlement, TaskMessage
+from django_tasks.middleware import Middleware, compose
+from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.result_backends.encoding import encode_exception, encode_value
+
+logger = logging.getLogger("django_tasks.task")
+
+_PACKAGE: Final = str(Path(__file__).parent) + os.sep
+
+
+@dataclass(frozen=True, slots=True)
+class Followups:
+    """What an outcome sets off: messages to send, and results to store for tasks that will never run."""
+
+    messages: Sequence[TaskMessage] = ()
+    metas: Sequence[ResultMeta] = ()
+
+
+NO_FOLLOWUPS: Final = Followups()
+
+#: ``follow(request, state, value)`` says what an outcome sets off; the canvas knows.
+Follow: TypeAlias = Callable[[Request, str, Any], Followups]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +47,7 @@ class Outcome:
     ``value`` is the return value, or the exception of FAILURE, RETRY and REVOKED. ``result`` is that value
     encoded for the result backend, with ``content_type`` and ``content_encoding``. ``followups`` leave with the
     outcome: callbacks, the next step of a chain, a retry. ``settlement`` is None for the usual: acknowledge.
-    ``runtime`` is in seconds.
+    ``runtime`` is in seconds, ``started_at`` seconds since 1970.
     """
 
     request: Request
@@ -27,6 +59,385 @@ class Outcome:
     result: str | None = None
     content_type: str = "application/json"
     content_encoding: str = "utf-8"
-    followups: Sequence[TaskMessage] = ()
+    followups: Followups = NO_FOLLOWUPS
     settlement: Settlement | None = None
     store: bool = True
+
+
+class ExceptionInfo:
+    """An exception as handlers and signals receive it: ``exception``, ``type``, ``traceback`` (text), ``tb``."""
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
+        self.type = type(exception)
+        self.tb: TracebackType | None = exception.__traceback__
+        self.traceback = format_traceback(exception)
+        self.internal = False
+
+    @property
+    def exc_info(self) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+        """The triple that ``logging`` takes."""
+        return self.type, self.exception, self.tb
+
+    def __str__(self) -> str:
+        return self.traceback
+
+    def __repr__(self) -> str:
+        return f"<ExceptionInfo: {self.exception!r}>"
+
+
+def format_traceback(exception: BaseException) -> str:
+    """Return the traceback as text, from the first frame that is the project's own."""
+    tb = exception.__traceback__
+    while tb is not None and tb.tb_next is not None and tb.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(exception), exception, tb))
+
+
+class TaskHooks:
+    """The handlers of a task. Override them in a subclass of ``Task``; one that is not overridden costs nothing."""
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Run before the task, in its process; what it raises is the task's failure."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Run after the task has returned, before its result is stored."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo) -> None:
+        """Run after the task has failed for good."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo) -> None:
+        """Run when the task is to be tried again."""
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo | None) -> None:
+        """Run last, whatever happened; ``retval`` is the exception where there was one."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is known of a task once and for all, so that a run need not look it up."""
+
+    task: Any
+    call: Callable[..., Any]
+    is_async: bool
+    before_start: Callable[..., None] | None
+    on_success: Callable[..., None] | None
+    on_failure: Callable[..., None] | None
+    on_retry: Callable[..., None] | None
+    after_return: Callable[..., None] | None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: Any) -> "Plan":
+        """Read a task object."""
+        hooks = {name: _overridden(task, name) for name in ("before_start", "on_success", "on_failure", "on_retry", "after_return")}
+        return cls(task, getattr(task, "call_target", task.run), bool(task.is_async), **hooks)
+
+
+def _overridden(task: Any, name: str) -> Callable[..., None] | None:
+    return None if getattr(type(task), name, None) is getattr(TaskHooks, name) else getattr(task, name)
+
+
+class LoopThread:
+    """The one event loop on which a process runs its coroutines when its pool has none of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run to the end and return the value; an exception in this thread (a soft limit) cancels the coroutine."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._running_loop())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():
+                self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+                threading.Thread(target=self._loop.run_forever, name="django_tasks-loop", daemon=True).start()
+            return self._loop
+
+
+loop_thread = LoopThread()
+
+
+class Executor:
+    """Records the start, applies limits and middleware, calls the function and classifies what came out.
+
+    One serves a whole process, from any number of threads.
+    """
+
+    def __init__(self, *, follow: Follow, middleware: Sequence[Middleware] = ()) -> None:
+        self._follow = follow
+        self._plans: dict[int, Plan] = {}
+        self._call = compose(middleware, "execute", self._call_function) if middleware else self._call_function
+        self._acall = compose(middleware, "aexecute", self._acall_function) if middleware else self._acall_function
+
+    def plan(self, task: Any) -> Plan:
+        """Return what is known of the task, read on first use."""
+        plan = self._plans.get(id(task))
+        if plan is None or plan.task is not task:
+            plan = self._plans[id(task)] = Plan.of(task)
+        return plan
+
+    def execute(self, request: Request) -> Outcome:
+        """Run the task here and now; a coroutine runs on the process's event loop thread."""
+        plan, started = self.plan(request.task), time.perf_counter()
+        request.time_start = time.time()
+        token = enter(request)
+        try:
+            try:
+                self._begin(plan, request)
+                soft = soft_limit_of(request)
+                if soft is None:
+                    value = self._call(request)
+                else:
+                    with timelimits.soft_limit(soft):
+                        value = self._call(request)
+            except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome
+                return self._failed(plan, request, error, time.perf_counter() - started)
+            return self._succeeded(plan, request, value, time.perf_counter() - started)
+        finally:
+            leave(token)
+
+    async def aexecute(self, request: Request) -> Outcome:
+        """Run an ``async def`` task on the running loop; its soft limit cancels what it awaits."""
+        plan, started = self.plan(request.task), time.perf_counter()
+        request.time_start = time.time()
+        token = enter(request)
+        try:
+            try:
+                self._begin(plan, request)
+                value = await self._limited(request)
+            except BaseException as error:  # noqa: BLE001
+                return self._failed(plan, request, error, time.perf_counter() - started)
+            return self._succeeded(plan, request, value, time.perf_counter() - started)
+        finally:
+            leave(token)
+
+    async def _limited(self, request: Request) -> Any:
+        soft = soft_limit_of(request)
+        if soft is None:
+            return await self._acall(request)
+        limit = asyncio.timeout(soft)
+        try:
+            async with limit:
+                return await self._acall(request)
+        except TimeoutError as error:
+            if limit.expired():
+                raise SoftTimeLimitExceeded(soft) from error
+            raise
+
+    # ---- the function itself, innermost in the middleware
+
+    def _call_function(self, request: Request) -> Any:
+        plan = self._plans[id(request.task)]
+        message = request.message
+        if plan.is_async:
+            return loop_thread.run(plan.call(*message.args, **message.kwargs))
+        return plan.call(*message.args, **message.kwargs)
+
+    async def _acall_function(self, request: Request) -> Any:
+        message = request.message
+        return await self._plans[id(request.task)].call(*message.args, **message.kwargs)
+
+    # ---- before and after
+
+    def _begin(self, plan: Plan, request: Request) -> None:
+        message = request.message
+        if signals.task_prerun.receivers:
+            signals.task_prerun.send(plan.task, task_id=message.id, task=plan.task, args=message.args, kwargs=message.kwargs)
+        if plan.before_start is not None:
+            plan.before_start(message.id, message.args, message.kwargs)
+
+    def _succeeded(self, plan: Plan, request: Request, value: Any, runtime: float) -> Outcome:
+        message = request.message
+        try:
+            store = not ignores_result(request) or message.embed.get("chord") is not None
+            text, content_type, content_encoding = encode_value(value, settings.RESULT_SERIALIZER) if store else (None, "", "")
+            followups = self._followups(request, states.SUCCESS, value)
+            if plan.on_success is not None:
+                plan.on_success(value, message.id, message.args, message.kwargs)
+        except Exception as error:  # noqa: BLE001  a result that can't be kept, a link that can't be built
+            if isinstance(error, EncodeError):
+                error.add_note(f"task {message.task}[{message.id}] returned {type(value).__name__}; its result can't be stored")
+            return self._failed(plan, request, error, runtime)
+        outcome = Outcome(
+            request=request,
+            state=states.SUCCESS,
+            value=value,
+            runtime=runtime,
+            started_at=request.time_start,
+            result=text,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            followups=followups,
+            store=store,
+        )
+        if signals.task_success.receivers:
+            signals.task_success.send(plan.task, result=value)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("Task %s[%s] succeeded in %.6fs: %.200r", message.task, message.id, runtime, value)
+        self._end(plan, outcome, None)
+        return outcome
+
+    def _failed(self, plan: Plan, request: Request, error: BaseException, runtime: float) -> Outcome:
+        if isinstance(error, Retry) and error.task_message is not None:
+            return self._retried(plan, request, error, runtime)
+        if isinstance(error, Ignore | Reject):
+            return self._withdrawn(plan, request, error, runtime)
+        info = ExceptionInfo(error)
+        message = request.message
+        outcome = failure(request, error, info.traceback, runtime=runtime, followups=self._failure_followups(request, error))
+        if plan.on_failure is not None:
+            _guarded(plan.on_failure, error, message.id, message.args, message.kwargs, info)
+        if signals.task_failure.receivers:
+            signals.task_failure.send(
+                plan.task, task_id=message.id, exception=error, args=message.args, kwargs=message.kwargs, traceback=info.tb, einfo=info
+            )
+        expected = isinstance(error, tuple(plan.task.throws or ()))
+        logger.log(
+            logging.INFO if expected else logging.ERROR,
+            "Task %s[%s] raised %s: %r",
+            message.task,
+            message.id,
+            "expected" if expected else "unexpected",
+            error,
+            exc_info=None if expected else info.exc_info,
+        )
+        self._end(plan, outcome, info)
+        return outcome
+
+    def _retried(self, plan: Plan, request: Request, retry: Retry, runtime: float) -> Outcome:
+        message, cause = request.message, retry.exc or retry
+        info = ExceptionInfo(cause)
+        text, content_type, content_encoding = encode_value(encode_exception(cause), settings.RESULT_SERIALIZER)
+        outcome = Outcome(
+            request=request,
+            state=states.RETRY,
+            value=cause,
+            traceback=info.traceback,
+            runtime=runtime,
+            started_at=request.time_start,
+            result=text,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            followups=Followups((*request.pending, retry.task_message)),
+            store=not ignores_result(request),
+        )
+        if plan.on_retry is not None:
+            _guarded(plan.on_retry, cause, message.id, message.args, message.kwargs, info)
+        if signals.task_retry.receivers:
+            signals.task_retry.send(plan.task, request=request, reason=retry, einfo=info)
+        logger.info("Task %s[%s] retry: %s", message.task, message.id, retry)
+        self._end(plan, outcome, info)
+        return outcome
+
+    def _withdrawn(self, plan: Plan, request: Request, error: Ignore | Reject, runtime: float) -> Outcome:
+        settlement = None
+        state = states.IGNORED
+        if isinstance(error, Reject):
+            state = states.REJECTED
+            if request.delivery is not None:
+                disposition = Disposition.REQUEUE if error.requeue else Disposition.DEAD
+                settlement = Settlement(request.delivery, disposition, reason=f"rejected: {error.reason}")
+        outcome = Outcome(
+            request=request,
+            state=state,
+            value=error,
+            runtime=runtime,
+            started_at=request.time_start,
+            followups=Followups(tuple(request.pending)),
+            settlement=settlement,
+            store=False,
+        )
+        logger.info("Task %s[%s] %s: %s", request.message.task, request.message.id, state.lower(), error)
+        self._end(plan, outcome, None)
+        return outcome
+
+    def _end(self, plan: Plan, outcome: Outcome, info: ExceptionInfo | None) -> None:
+        message = outcome.request.message
+        if plan.after_return is not None:
+            _guarded(plan.after_return, outcome.state, outcome.value, message.id, message.args, message.kwargs, info)
+        if signals.task_postrun.receivers:
+            signals.task_postrun.send(
+                plan.task,
+                task_id=message.id,
+                task=plan.task,
+                args=message.args,
+                kwargs=message.kwargs,
+                retval=outcome.value,
+                state=outcome.state,
+            )
+
+    def _followups(self, request: Request, state: str, value: Any) -> Followups:
+        embed = request.message.embed
+        if not embed or not (embed.get("callbacks") or embed.get("errbacks") or embed.get("chain")):
+            return Followups(tuple(request.pending)) if request.pending else NO_FOLLOWUPS
+        found = self._follow(request, state, value)
+        return Followups((*request.pending, *found.messages), found.metas) if request.pending else found
+
+    def _failure_followups(self, request: Request, error: BaseException) -> Followups:
+        try:
+            return self._followups(request, states.FAILURE, error)
+        except Exception:
+            logger.exception("Task %s[%s] failed, and so did its error callbacks", request.message.task, request.message.id)
+            return NO_FOLLOWUPS
+
+
+def failure(
+    request: Request, error: BaseException, text: str | None, *, runtime: float = 0.0, followups: Followups = NO_FOLLOWUPS
+) -> Outcome:
+    """Build the outcome FAILURE, also for tasks that never ran or whose process died."""
+    result, content_type, content_encoding = encode_value(encode_exception(error), settings.RESULT_SERIALIZER)
+    task = request.task
+    settlement = None
+    if task is not None and request.delivery is not None and not task.acks_on_failure_or_timeout:
+        settlement = Settlement(request.delivery, Disposition.DEAD, reason="failed")
+    errors_kept = settings.TASK_STORE_ERRORS_EVEN_IF_IGNORED if task is None else task.store_errors_even_if_ignored
+    return Outcome(
+        request=request,
+        state=states.FAILURE,
+        value=error,
+        traceback=text,
+        runtime=runtime,
+        started_at=request.time_start,
+        result=result,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        followups=followups,
+        settlement=settlement,
+        store=errors_kept or not ignores_result(request) or request.message.embed.get("chord") is not None,
+    )
+
+
+def ignores_result(request: Request) -> bool:
+    """Whether the caller, or else the task, wants no result kept."""
+    return bool(request.message.ignore_result or (request.task is not None and request.task.ignore_result))
+
+
+def soft_limit_of(request: Request) -> float | None:
+    """Seconds after which SoftTimeLimitExceeded is raised: the message's, else the task's; None without one."""
+    own = request.message.soft_time_limit
+    limit = own if own is not None else request.task.soft_time_limit
+    return limit or None
+
+
+def hard_limit_of(request: Request) -> float | None:
+    """Seconds after which the task's process is killed: the message's, else the task's; None without one."""
+    own = request.message.time_limit
+    limit = own if own is not None else request.task.time_limit
+    return limit or None
+
+
+def _guarded(handler: Callable[..., None], *arguments: Any) -> None:
+    # A handler that fails must not change an outcome that is decided already.
+    try:
+        handler(*arguments)
+    except Exception:
+        logger.exception("The handler %s failed", getattr(handler, "__qualname__", handler))
