@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django_tasks.log import set_task_lookup
 from django_tasks.messages import Delivery, TaskMessage
 
 
@@ -243,3 +244,11 @@ class CurrentTask:
 
 
 current_task = CurrentTask()
+
+
+def _named_for_logs() -> tuple[str, str] | None:
+    request = current_request()
+    return None if request is None or request.called_directly else (request.message.id, request.message.task)
+
+
+set_task_lookup(_named_for_logs)

@@ -1,5 +1,6 @@
 """Every public error, by Celery's names. The docstring of a class is its message where none is given."""
 
+import builtins
 from datetime import datetime
 from typing import Any
 
@@ -127,7 +128,7 @@ class ChordError(TaskError):
     """A part of the chord's header failed, so its body can't run."""
 
 
-class TimeoutError(TaskError, TimeoutError):
+class TimeoutError(TaskError, builtins.TimeoutError):
     """The operation took longer than its timeout."""
 
 

@@ -1,0 +1,110 @@
+"""URLs of brokers and result backends: reading them, splitting fail-over lists, hiding passwords."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from django_tasks.exceptions import ImproperlyConfigured
+
+#: Names that stand for whole URLs: django-celery-results' and Celery's.
+ALIASES: Final[Mapping[str, str]] = {
+    "django-db": "db://default",
+    "django-cache": "cache://default",
+    "disabled": "disabled://",
+    "django_celery_results.backends:DatabaseBackend": "db://default",
+    "django_celery_results.backends:CacheBackend": "cache://default",
+}
+
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-_]*\Z")
+# A semicolon ends a URL only where another one begins, so that passwords may hold one.
+_NEXT_URL: Final = re.compile(r";\s*(?=[A-Za-z][A-Za-z0-9+.\-_]*://)|;\s*\Z")
+_SECRET_OPTION: Final = re.compile(r"(?i)([?&][^=&#]*(?:password|passwd|secret|token|credential)[^=&#]*=)[^&#]*")
+_MASK: Final = "**"
+
+
+@dataclass(frozen=True, slots=True)
+class URL:
+    """A URL taken apart. ``rest`` is what stands between ``://`` and ``?``; ``options`` are the query's, as text."""
+
+    text: str
+    scheme: str
+    rest: str
+    options: Mapping[str, str]
+
+    @property
+    def alias(self) -> str:
+        """The name in ``db://ALIAS`` and ``cache://ALIAS``; without one, ``default``."""
+        return unquote(self.rest.strip("/")) or "default"
+
+    @property
+    def host(self) -> str | None:
+        """The host, or None."""
+        return self._parts.hostname
+
+    @property
+    def port(self) -> int | None:
+        """The port, or None. Raises ValueError for one that is no number."""
+        return self._parts.port
+
+    @property
+    def username(self) -> str | None:
+        """The user, decoded, or None."""
+        return None if self._parts.username is None else unquote(self._parts.username)
+
+    @property
+    def password(self) -> str | None:
+        """The password, decoded, or None."""
+        return None if self._parts.password is None else unquote(self._parts.password)
+
+    @property
+    def path(self) -> str:
+        """What follows the host, decoded, without the first slash: a database number, a virtual host."""
+        return unquote(self._parts.path.removeprefix("/"))
+
+    @property
+    def _parts(self) -> SplitResult:
+        return urlsplit("//" + self.rest)
+
+    def __str__(self) -> str:
+        return mask(self.text)
+
+    def __repr__(self) -> str:
+        return f"URL({mask(self.text)!r})"
+
+
+def parse(url: str) -> URL:
+    """Take one URL apart, or a name that stands for one: ``django-db``, ``django-cache``, ``disabled``, a bare scheme.
+
+    Raises ImproperlyConfigured for what is no URL.
+    """
+    text = ALIASES.get(url, url)
+    scheme, separator, remainder = text.partition("://")
+    if not _SCHEME.match(scheme):
+        raise ImproperlyConfigured(f"{mask(url)!r} is no URL: it must look like db://default or redis://host:6379/0")
+    rest, _, query = remainder.partition("?")
+    return URL(text if separator else f"{text}://", scheme.lower(), rest, dict(parse_qsl(query, keep_blank_values=True)))
+
+
+def failover(value: str | Iterable[str]) -> list[str]:
+    """Split a fail-over list, written as a list or with semicolons, into its URLs."""
+    parts = [value] if isinstance(value, str) else list(value)
+    found = [url.strip() for part in parts for url in _NEXT_URL.split(part)]
+    return [url for url in found if url]
+
+
+def mask(url: str | Iterable[str]) -> str:
+    """Return the URL, or the fail-over list joined by semicolons, with stars for passwords; fit for logs."""
+    return ";".join(_mask_one(part) for part in failover(url))
+
+
+def _mask_one(url: str) -> str:
+    scheme, separator, remainder = url.partition("://")
+    if not separator:
+        return url
+    # Up to the last @, since a password written without escapes may hold any character: better to hide too much.
+    credentials, at, host = remainder.rpartition("@")
+    user, colon, _password = credentials.partition(":")
+    shown = f"{user}:{_MASK}" if colon else credentials
+    return f"{scheme}://{shown}{at}" + _SECRET_OPTION.sub(rf"\g<1>{_MASK}", host)
