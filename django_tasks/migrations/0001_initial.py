@@ -177,7 +177,7 @@ class Migration(migrations.Migration):
                 ("until", models.DateTimeField(blank=True, null=True, verbose_name="until")),
                 ("claimed_by", models.CharField(blank=True, max_length=255, null=True, verbose_name="claimed by")),
                 ("deliveries", models.IntegerField(default=0, verbose_name="deliveries")),
-                ("task_id", models.CharField(db_index=True, max_length=255, verbose_name="task id")),
+                ("task_id", models.CharField(max_length=255, verbose_name="task id")),
                 ("task", models.CharField(max_length=255, verbose_name="task")),
                 ("content_type", models.CharField(max_length=64)),
                 ("content_encoding", models.CharField(max_length=64)),
@@ -199,7 +199,7 @@ class Migration(migrations.Migration):
             name="TaskResult",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("task_id", models.CharField(max_length=255, unique=True, verbose_name="task id")),
+                ("task_id", models.CharField(max_length=255, verbose_name="task id")),
                 ("periodic_task_name", models.CharField(blank=True, max_length=255, null=True, verbose_name="periodic task")),
                 ("task_name", models.CharField(blank=True, max_length=255, null=True, verbose_name="task")),
                 ("task_args", models.TextField(blank=True, null=True, verbose_name="positional arguments")),
@@ -226,6 +226,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "task results",
                 "ordering": ("-id",),
                 "indexes": [models.Index(fields=["date_done"], name="django_tasks_result_done")],
+                "constraints": [models.UniqueConstraint(fields=("task_id",), name="django_tasks_result_once")],
             },
         ),
     ]

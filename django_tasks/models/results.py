@@ -14,7 +14,7 @@ class TaskResult(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    task_id = models.CharField(_("task id"), max_length=255, unique=True)
+    task_id = models.CharField(_("task id"), max_length=255)
     periodic_task_name = models.CharField(_("periodic task"), max_length=255, null=True, blank=True)  # noqa: DJ001  as in django-celery-results
     task_name = models.CharField(_("task"), max_length=255, null=True, blank=True)  # noqa: DJ001
     task_args = models.TextField(_("positional arguments"), null=True, blank=True)  # noqa: DJ001
@@ -40,7 +40,9 @@ class TaskResult(models.Model):
         verbose_name = _("task result")
         verbose_name_plural = _("task results")
         ordering = ("-id",)
-        # Every index is paid for by every task, so there are two: the id above, and what retention needs.
+        # Every index is paid for by every task, so there are two: the id, and what retention needs. (A constraint,
+        # since unique=True on a text column makes PostgreSQL keep a second index for LIKE.)
+        constraints = (models.UniqueConstraint(fields=["task_id"], name="django_tasks_result_once"),)
         indexes = (models.Index(fields=["date_done"], name="django_tasks_result_done"),)
 
     def __str__(self) -> str:
