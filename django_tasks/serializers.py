@@ -99,6 +99,12 @@ def accepted_types(accept: Collection[str] | None) -> frozenset[str]:
     return frozenset({JSON_TYPE}) if accept is None else _accepted_types(tuple(accept))
 
 
+def serializer_of(content_type: str) -> str | None:
+    """Name the serializer of a content type; None for an unknown one."""
+    name: str | None = _serialization().registry.type_to_name.get(content_type)
+    return name
+
+
 def available() -> list[str]:
     """Names of the serializers that can be used here, sorted."""
     return sorted(name for name in _serialization().registry.name_to_type if _can_encode(name))
