@@ -1,0 +1,68 @@
+"""Which tests can run here, and what all of them may use."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services import SERVICES, missing
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip by name what needs a server that doesn't answer; where CI is set, that is a failure."""
+    for item in items:
+        for name in SERVICES:
+            if item.get_closest_marker(name) is not None and (reason := missing(name)) is not None:
+                if os.environ.get("CI") == "true":
+                    pytest.exit(f"{item.nodeid} needs a service: {reason}", returncode=3)
+                item.add_marker(pytest.mark.skip(reason=reason))
+        _leave_out_missing_databases(item)
+
+
+def _leave_out_missing_databases(item: pytest.Item) -> None:
+    # pytest-django refuses a test that asks for a database that the settings don't have.
+    mark = item.get_closest_marker("django_db")
+    wanted = mark.kwargs.get("databases") if mark else None
+    if mark and wanted and wanted != "__all__":
+        here = [name for name in wanted if name not in SERVICES or missing(name) is None]
+        item.add_marker(pytest.mark.django_db(*mark.args, **{**mark.kwargs, "databases": here}), append=False)
+
+
+@pytest.fixture(
+    params=[
+        "default",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("mysql", marks=pytest.mark.mysql),
+    ]
+)
+def alias(request: pytest.FixtureRequest) -> str:
+    """Run the test for every database: SQLite always, the others where a server answers.
+
+    Beside ``@pytest.mark.django_db(databases=["default", "postgres", "mysql"])``: aliases that are missing
+    here are left out of that list.
+    """
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _forgetful() -> Iterator[None]:
+    """Leave no broker, result backend or router of one test to the next."""
+    yield
+    import sys
+
+    for name in ("brokers", "result_backends", "routing"):
+        module = sys.modules.get(f"django_tasks.{name}")
+        if module is not None and hasattr(module, "reset"):
+            module.reset()
+
+
+@pytest.fixture
+def child_environment() -> dict[str, str]:
+    """The environment for a process that is to work on this test's databases (``transaction=True`` tests)."""
+    from django.db import connections
+
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONUNBUFFERED": "1"}
+    variables = {"default": "SQLITE_NAME", "postgres": "POSTGRES_NAME", "mysql": "MYSQL_NAME"}
+    for alias in connections:
+        environment[variables[alias]] = str(connections[alias].settings_dict["NAME"])
+    return environment

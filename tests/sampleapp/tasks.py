@@ -1,0 +1,94 @@
+"""Tasks for the tests: each does one thing that a worker must cope with."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+
+from django_tasks import shared_task
+from tests.sampleapp.models import Effect
+
+
+@shared_task
+def add(x, y):
+    """Return the sum."""
+    return x + y
+
+
+@shared_task
+def total(numbers):
+    """Return the sum of a list."""
+    return sum(numbers)
+
+
+@shared_task
+def record(key):
+    """Leave a row behind."""
+    Effect.objects.create(key=key, pid=os.getpid())
+    return key
+
+
+@shared_task
+async def record_async(key):
+    """Leave a row behind, from a coroutine."""
+    await Effect.objects.acreate(key=key, pid=os.getpid())
+    return key
+
+
+@shared_task
+def fail(text="broken"):
+    """Raise ValueError."""
+    raise ValueError(text)
+
+
+@shared_task
+def nap(seconds, key=None):
+    """Take some time, then leave a row behind if a key is given."""
+    time.sleep(seconds)
+    if key is not None:
+        Effect.objects.create(key=key, pid=os.getpid())
+    return seconds
+
+
+@shared_task
+async def nap_async(seconds):
+    """Take some time without holding a thread."""
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@shared_task
+def stuck():
+    """Never return."""
+    threading.Event().wait()
+
+
+@shared_task
+def die(key=None, signum=signal.SIGKILL):
+    """Kill the process that runs this."""
+    if key is not None:
+        Effect.objects.create(key=key, pid=os.getpid())
+    os.kill(os.getpid(), signum)
+    time.sleep(60)
+
+
+@shared_task(bind=True, max_retries=3, default_retry_delay=0)
+def flaky(self, key, failures):
+    """Fail this often, then succeed; a row for each try."""
+    Effect.objects.create(key=key, pid=os.getpid())
+    if self.request.retries < failures:
+        raise self.retry(exc=ConnectionError(f"try {self.request.retries}"))
+    return self.request.retries
+
+
+@shared_task
+def unserializable():
+    """Return what JSON can't say."""
+    return object()
+
+
+@shared_task
+def whoami():
+    """Return the process id."""
+    return os.getpid()

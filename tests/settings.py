@@ -1,0 +1,90 @@
+"""Settings of the tests: a SQLite database in a file, and the other databases where a server answers.
+
+Processes that a test starts use this module, too; the fixture ``child_environment`` tells them the names of the
+test databases by the variables ``SQLITE_NAME``, ``POSTGRES_NAME`` and ``MYSQL_NAME``.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import dj_database_url
+
+from tests.services import SERVICES, missing
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+if "SQLITE_NAME" in os.environ:
+    SCRATCH = Path(os.environ["SQLITE_NAME"]).parent
+else:
+    SCRATCH = Path(tempfile.mkdtemp(prefix="django-tasks-tests-"))
+    _owner = os.getpid()
+    # Only the process that made it: forks run exit handlers, too.
+    atexit.register(lambda: os.getpid() == _owner and shutil.rmtree(SCRATCH, ignore_errors=True))
+
+SECRET_KEY = "tests"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+ROOT_URLCONF = "tests.urls"
+STATIC_URL = "static/"
+
+# A file, not memory: threads and processes of one test look at the same rows.
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("SQLITE_NAME", SCRATCH / "db.sqlite3"),
+        "TEST": {"NAME": SCRATCH / "test.sqlite3"},
+    },
+}
+for _alias in ("postgres", "mysql"):
+    if missing(_alias) is None:
+        DATABASES[_alias] = dict(dj_database_url.parse(SERVICES[_alias].url))
+        DATABASES[_alias]["NAME"] = os.environ.get(f"{_alias.upper()}_NAME", DATABASES[_alias]["NAME"])
+        # The process id: test runs at the same time don't take each other's database away.
+        DATABASES[_alias]["TEST"] = {"NAME": f"test_django_tasks_{os.getpid()}"}
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "django_tasks",
+    "tests.sampleapp",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Logging in is not what is tested here, so it may be quick.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# What a process that a test starts is told: DJANGO_TASKS keys as environment variables, as in TEST_BROKER_URL.
+DJANGO_TASKS = {name.removeprefix("TEST_"): os.environ[name] for name in ("TEST_BROKER_URL", "TEST_RESULT_BACKEND") if name in os.environ}
