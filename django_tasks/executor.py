@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from django_tasks import signals, states, timelimits
 from django_tasks.conf import settings
 from django_tasks.context import Request, enter, leave
-from django_tasks.exceptions import EncodeError, Ignore, Reject, Retry, SoftTimeLimitExceeded
+from django_tasks.exceptions import EncodeError, Ignore, Reject, Retry, SoftTimeLimitExceeded, TaskRevokedError
 from django_tasks.messages import Disposition, Settlement, TaskMessage
 from django_tasks.middleware import Middleware, compose
 from django_tasks.result_backends.backend import ResultMeta
@@ -230,7 +230,7 @@ class Executor:
                 return await self._acall(request)
         except TimeoutError as error:
             if limit.expired():
-                raise SoftTimeLimitExceeded(soft) from error
+                raise SoftTimeLimitExceeded from error
             raise
 
     # ---- the function itself, innermost in the middleware
@@ -291,6 +291,8 @@ class Executor:
             return self._retried(plan, request, error, runtime)
         if isinstance(error, Ignore | Reject):
             return self._withdrawn(plan, request, error, runtime)
+        if isinstance(error, asyncio.CancelledError):
+            return self._terminated(plan, request, runtime)
         info = ExceptionInfo(error)
         message = request.message
         outcome = failure(request, error, info.traceback, runtime=runtime, followups=self._failure_followups(request, error))
@@ -360,6 +362,12 @@ class Executor:
         self._end(plan, outcome, None)
         return outcome
 
+    def _terminated(self, plan: Plan, request: Request, runtime: float) -> Outcome:
+        outcome = revoked(request, TaskRevokedError("terminated"), runtime=runtime)
+        logger.info("Task %s[%s] terminated", request.message.task, request.message.id)
+        self._end(plan, outcome, None)
+        return outcome
+
     def _end(self, plan: Plan, outcome: Outcome, info: ExceptionInfo | None) -> None:
         message = outcome.request.message
         if plan.after_return is not None:
@@ -413,6 +421,22 @@ def failure(
         followups=followups,
         settlement=settlement,
         store=errors_kept or not ignores_result(request) or request.message.embed.get("chord") is not None,
+    )
+
+
+def revoked(request: Request, error: TaskRevokedError, *, runtime: float = 0.0) -> Outcome:
+    """Build the outcome REVOKED: the task expired, was revoked before it ran, or was terminated."""
+    result, content_type, content_encoding = encode_value(encode_exception(error), settings.RESULT_SERIALIZER)
+    return Outcome(
+        request=request,
+        state=states.REVOKED,
+        value=error,
+        runtime=runtime,
+        started_at=request.time_start,
+        result=result,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        store=not ignores_result(request) or request.message.embed.get("chord") is not None,
     )
 
 

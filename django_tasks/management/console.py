@@ -1,0 +1,60 @@
+"""What the long-running commands share: where their logs go, and their pid file."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.core.management.base import CommandError
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] %(message)s"
+
+
+def show_logs(level: str, logfile: str | None) -> None:
+    """Make our own messages seen, and leave Django's LOGGING alone.
+
+    ``level`` is that of the ``django_tasks`` loggers. A handler (standard error, or ``logfile``) is added only where the
+    project has configured none that would show them.
+    """
+    ours = logging.getLogger("django_tasks")
+    ours.setLevel(level.upper())
+    if logfile is None and ours.hasHandlers():
+        return
+    handler = logging.FileHandler(logfile) if logfile else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(FORMAT))
+    # On the root logger: where a project has no handler at all, its own records belong here, too.
+    logging.getLogger().addHandler(handler)
+
+
+@contextmanager
+def pid_file(path: str | None) -> Iterator[None]:
+    """Keep this process's id in a file while the block runs.
+
+    Raises CommandError if a process that lives holds it; a stale file is replaced.
+    """
+    if path is None:
+        yield
+        return
+    file = Path(path)
+    holder = _holder(file)
+    if holder is not None and holder != os.getpid():
+        raise CommandError(f"{file} says that process {holder} runs already. Stop it first, or name another --pidfile.")
+    file.write_text(f"{os.getpid()}\n", encoding="ascii")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _holder(file: Path) -> int | None:
+    try:
+        pid = int(file.read_text(encoding="ascii").strip())
+        os.kill(pid, 0)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return None
+    except PermissionError:
+        return pid
+    return pid

@@ -1,0 +1,134 @@
+"""May this delivery run now? Answers for a whole batch, as data; does nothing about it."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+
+from django_tasks import clock
+from django_tasks.context import Request
+from django_tasks.exceptions import (
+    InvalidTaskError,
+    NotRegistered,
+    SerializationError,
+    TaskRevokedError,
+    WorkerLostError,
+)
+from django_tasks.messages import Delivery, TaskMessage
+from django_tasks.protocol import decode
+from django_tasks.worker.ratelimits import RateLimits, parse_rate
+from django_tasks.worker.revoked import RevokedTasks
+
+
+_UNKNOWN_RETRY: Final = timedelta(seconds=5)
+
+
+class Answer(Enum):
+    """Why a delivery may not run now."""
+
+    UNREADABLE = "unreadable"  #: its body or headers can't be read: a dead letter
+    UNKNOWN = "unknown task"  #: no task of this name here
+    WORN_OUT = "worker lost"  #: handed out too often, its workers died
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    EARLY = "early"  #: to be kept until ``Verdict.until``
+    LIMITED = "rate limit"  #: to be kept until ``Verdict.until``
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A delivery that may not run now, and why. ``request`` is there when its message could be read; with
+    ``until``, it may be received again from then on."""
+
+    delivery: Delivery
+    answer: Answer
+    error: BaseException | None = None
+    request: Request | None = None
+    until: datetime | None = None
+
+
+class Admission:
+    """The checks every delivery passes, in order of what they cost.
+
+    ``find`` is the registry's look-up. ``limits`` overrides the rate limits of tasks (remote control).
+    """
+
+    def __init__(
+        self,
+        *,
+        find: Callable[[str], Any],
+        accept: Collection[str],
+        hostname: str,
+        pid: int,
+        max_deliveries: int,
+        unknown_grace: float,
+        revoked: RevokedTasks,
+        rates: RateLimits,
+    ) -> None:
+        self._find = find
+        self._accept = accept
+        self._hostname = hostname
+        self._pid = pid
+        self._max_deliveries = max_deliveries
+        self._unknown_grace = timedelta(seconds=unknown_grace)
+        self._revoked = revoked
+        self._rates = rates
+        self._first_seen: dict[str, datetime] = {}
+        self.rate_overrides: dict[str, str | float] = {}
+
+    def admit(self, deliveries: Sequence[Delivery]) -> tuple[list[Request], list[Verdict]]:
+        """Split a batch into what may run now, and verdicts on the rest."""
+        now = clock.now()
+        requests: list[Request] = []
+        verdicts: list[Verdict] = []
+        for delivery in deliveries:
+            found = self._judge(delivery, now)
+            if isinstance(found, Request):
+                requests.append(found)
+            else:
+                verdicts.append(found)
+        return requests, verdicts
+
+    def _judge(self, delivery: Delivery, now: datetime) -> Request | Verdict:
+        try:
+            message = decode(delivery.envelope, accept=self._accept)
+        except (SerializationError, InvalidTaskError) as error:
+            return Verdict(delivery, Answer.UNREADABLE, error)
+        task = self._find(message.task)
+        request = Request(message=message, delivery=delivery, hostname=self._hostname, worker_pid=self._pid, task=task)
+        if task is None:
+            return self._unknown(request, delivery, now)
+        return self._refusal(request, delivery, message, now) or request
+
+    def _refusal(self, request: Request, delivery: Delivery, message: TaskMessage, now: datetime) -> Verdict | None:
+        if delivery.deliveries > self._max_deliveries:
+            lost = WorkerLostError(f"handed out {delivery.deliveries - 1} times, and each time the worker was lost")
+            return Verdict(delivery, Answer.WORN_OUT, lost, request)
+        if message.id in self._revoked:
+            return Verdict(delivery, Answer.REVOKED, TaskRevokedError("revoked"), request)
+        if message.expires is not None and message.expires <= now:
+            return Verdict(delivery, Answer.EXPIRED, TaskRevokedError("expired"), request)
+        if message.eta is not None and message.eta > now:
+            return Verdict(delivery, Answer.EARLY, None, request, message.eta)
+        return self._over_rate(request, delivery, now)
+
+    def _over_rate(self, request: Request, delivery: Delivery, now: datetime) -> Verdict | None:
+        task = request.task
+        rate = self.rate_overrides.get(task.name, task.rate_limit) if self.rate_overrides else task.rate_limit
+        if not rate:
+            return None
+        wait = self._rates.wait_for(task.name, parse_rate(rate), now.timestamp())
+        return Verdict(delivery, Answer.LIMITED, None, request, now + timedelta(seconds=wait)) if wait else None
+
+    def _unknown(self, request: Request, delivery: Delivery, now: datetime) -> Verdict:
+        error = NotRegistered(request.message.task)
+        if not self._unknown_grace:
+            return Verdict(delivery, Answer.UNKNOWN, error, request)
+        # Nothing in a message says how long it has waited, so each process counts from when it saw it first.
+        since = self._first_seen.setdefault(request.message.id, now)
+        left = since + self._unknown_grace - now
+        if left > timedelta(0):
+            return Verdict(delivery, Answer.UNKNOWN, error, request, now + min(_UNKNOWN_RETRY, left))
+        del self._first_seen[request.message.id]
+        return Verdict(delivery, Answer.UNKNOWN, error, request)

@@ -1,0 +1,125 @@
+"""What a process that runs tasks does: opens its connections, starts the consumer thread, runs the pool."""
+
+import logging
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from django_tasks import brokers, log, result_backends, signals
+from django_tasks.canvas.links import followups
+from django_tasks.client import middleware
+from django_tasks.conf import settings
+from django_tasks.context import current_request
+from django_tasks.executor import Executor
+from django_tasks.registry import registry
+from django_tasks.worker.admission import Admission
+from django_tasks.worker.completer import Completer
+from django_tasks.worker.consumerthread import ConsumerThread
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.pipe import Channel
+from django_tasks.worker.pools import POOLS, Pool
+from django_tasks.worker.ratelimits import RateLimits
+from django_tasks.worker.revoked import RevokedTasks
+from django_tasks.worker.scoreboard import Block
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Exit status by which a child says that it wants no successor: the queues are empty.
+DRAINED: Final = 3
+
+
+def task_of_this_context() -> tuple[str, str] | None:
+    """Return id and name of the task that runs here, for log records."""
+    request = current_request()
+    return None if request is None else (request.message.id, request.message.task)
+
+
+class Child:
+    """One process's share of the work, from its start to its exit status."""
+
+    def __init__(self, options: WorkerOptions, *, consumer_id: str, block: Block, rates: RateLimits) -> None:
+        self._options = options
+        revoked = RevokedTasks()
+        self.pool = self._make_pool(block)
+        self.consumer = ConsumerThread(
+            broker=brokers.current(),
+            options=options,
+            consumer_id=consumer_id,
+            admission=self._make_admission(revoked, rates),
+            revoked=revoked,
+            pool=self.pool,
+            block=block,
+            make_completer=self._make_completer,
+        )
+
+    def run(self) -> int:
+        """Run tasks until told to stop or until this process is due for replacement; return the exit status."""
+        log.set_task_lookup(task_of_this_context)
+        log.install_task_context()
+        signals.worker_process_init.send(self._options.name)
+        self.consumer.start()
+        self.pool.run(self.consumer.done)
+        self.consumer.join()
+        signals.worker_process_shutdown.send(self._options.name, pid=os.getpid(), exitcode=0)
+        return DRAINED if self.consumer.reason == "drained" else 0
+
+    def _make_pool(self, block: Block) -> Pool:
+        executor = Executor(follow=followups, middleware=middleware())
+        return POOLS[self._options.pool](executor, block, self._options.slots)
+
+    def _make_admission(self, revoked: RevokedTasks, rates: RateLimits) -> Admission:
+        return Admission(
+            find=registry.find,
+            accept=settings.ACCEPT_CONTENT,
+            hostname=self._options.name,
+            pid=os.getpid(),
+            max_deliveries=settings.TASK_MAX_DELIVERIES,
+            unknown_grace=settings.UNKNOWN_TASK_GRACE,
+            revoked=revoked,
+            rates=rates,
+        )
+
+    def _make_completer(self, wake: Callable[[], None]) -> Completer:
+        return Completer(broker=brokers.current(), backend=result_backends.current(), hostname=self._options.name, wake=wake)
+
+
+def run_child(options: WorkerOptions, *, consumer_id: str, block: Block, rates: RateLimits, channel: Channel) -> int:
+    """Be a child: called right after the fork; the return value is the exit status."""
+    _leave_signals_to_the_supervisor()
+    child = Child(options, consumer_id=consumer_id, block=block, rates=rates)
+    listen(channel, child.consumer.command)
+    return child.run()
+
+
+def listen(channel: Channel, command: Callable[[Mapping[str, Any]], None]) -> threading.Thread:
+    """Pass on what the supervisor says; when it has died, that is a word to stop, too."""
+
+    def loop() -> None:
+        while not channel.closed:
+            with suppress(OSError, ValueError):
+                select.select([channel], [], [])
+            for received in channel.receive():
+                command(received)
+        command({"do": "stop"})
+
+    thread = threading.Thread(target=loop, name="django_tasks-commands", daemon=True)
+    thread.start()
+    return thread
+
+
+def _leave_signals_to_the_supervisor() -> None:
+    # Ctrl-C and service managers signal the whole group; what that means for children, the supervisor says. Handlers
+    # that do nothing, rather than SIG_IGN, because programs that tasks start would inherit that.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, _nothing)
+    for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+
+
+def _nothing(number: int, frame: object) -> None:
+    del number, frame

@@ -1,0 +1,293 @@
+"""The child's only thread that touches the broker: receive, admit, hand over, flush, extend, give back."""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from django.db import connections
+
+from django_tasks import clock, signals
+from django_tasks.brokers.broker import Broker, Consumer
+from django_tasks.context import Request
+from django_tasks.exceptions import OperationalError
+from django_tasks.executor import Outcome, ignores_result
+from django_tasks.messages import Delivery, Disposition, Settlement
+from django_tasks.worker.admission import Admission
+from django_tasks.worker.completer import Completer
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.pools import Pool
+from django_tasks.worker.prefetch import Prefetch
+from django_tasks.worker.revoked import RevokedTasks
+from django_tasks.worker.scoreboard import Block
+from django_tasks.worker.verdicts import outcome_of
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Seconds a receive waits at most: how often an idle child shows that it still asks.
+LONGEST_WAIT: Final = 1.0
+#: Seconds after which a task in front of others counts as long, and the others are given back.
+HOARDING: Final = 1.0
+#: Seconds a task must have run before STARTED is worth a write.
+WORTH_MARKING: Final = 0.1
+#: Seconds between two tries while a server is away: first, and at most.
+BACKOFF: Final = (0.1, 5.0)
+_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
+#: Seconds of silence from the broker after which a draining worker counts the queues as empty.
+DRAINED_AFTER: Final = 0.5
+
+
+class ConsumerThread(threading.Thread):
+    """Runs until stopped, and then until everything held is settled."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        options: WorkerOptions,
+        consumer_id: str,
+        admission: Admission,
+        revoked: RevokedTasks,
+        pool: Pool,
+        block: Block,
+        make_completer: Callable[[Callable[[], None]], Completer],
+    ) -> None:
+        super().__init__(name="django_tasks-consumer")
+        self._consumer: Consumer = broker.consume(options.queues, consumer_id=consumer_id)
+        self._options = options
+        self._admission = admission
+        self._revoked = revoked
+        self._pool = pool
+        self._block = block
+        self._completer = make_completer(self._consumer.wake)
+        self._prefetch = Prefetch(pool, options)
+        self._commands: deque[Mapping[str, Any]] = deque()
+        self._held: dict[str, Delivery] = {}
+        self._marked: set[str] = set()
+        self._extended = clock.monotonic()
+        self._busy = clock.monotonic()
+        self._failures = 0
+        self._stopping = False
+        #: Why the loop ended by itself: "drained", "tasks" or "memory"; "" when it was told to.
+        self.reason = ""
+
+    # ---- for other threads
+
+    def command(self, command: Mapping[str, Any]) -> None:
+        """Take a command from the supervisor; carried out within a turn."""
+        self._commands.append(command)
+        self._consumer.wake()
+
+    def done(self, outcome: Outcome) -> None:
+        """Take an outcome from a slot."""
+        self._completer.add(outcome, urgent=self._pool.held() == 0)
+
+    # ---- the loop
+
+    def run(self) -> None:
+        """Turn until there is nothing left to do."""
+        try:
+            while not self._finished():
+                try:
+                    self._turn()
+                    self._failures = 0
+                except OperationalError as error:
+                    self._stumble(error)
+                except Exception as error:
+                    logger.exception("The consumer made a mistake; it goes on")
+                    self._stumble(error)
+        finally:
+            self._pool.stop()
+            self._consumer.close()
+            connections.close_all()
+
+    def _turn(self) -> None:
+        self._obey()
+        self._flush()
+        self._extend()
+        self._give_back_what_is_blocked()
+        self._mark_started()
+        limit = 0 if self._stopping else self._prefetch.room()
+        deliveries = self._consumer.receive(limit, self._pause())
+        self._block.fetched(time.time(), self._completer.finished)
+        if deliveries:
+            self._take(deliveries)
+        elif self._options.drain and not self._stopping:
+            self._notice_drained()
+        self._notice_age()
+
+    def _finished(self) -> bool:
+        return self._stopping and not self._held and self._pool.held() == 0 and not self._completer.pending()
+
+    def _pause(self) -> float:
+        due = self._completer.due_in(idle=self._pool.held() == 0)
+        longest = LONGEST_WAIT
+        if self._unmarked():
+            longest = WORTH_MARKING
+        if self._options.drain:
+            longest = min(longest, DRAINED_AFTER)
+        return longest if due is None else min(due, longest)
+
+    def _stumble(self, error: Exception) -> None:
+        first, most = BACKOFF
+        delay = min(most, first * 2 ** min(self._failures, 10))
+        if self._failures == 0:
+            logger.error("The broker or the results can't be reached; trying again until they can: %s", error)
+        self._failures += 1
+        if self._stopping and self._failures * delay > self._options.lease:
+            logger.error("Gave up on %d unsettled messages; others will get them when their leases lapse", len(self._held))
+            self._held.clear()
+            self._completer.forget()
+        time.sleep(delay)
+
+    # ---- its steps
+
+    def _take(self, deliveries: Sequence[Delivery]) -> None:
+        self._busy = clock.monotonic()
+        self._held.update((delivery.tag, delivery) for delivery in deliveries)
+        requests, verdicts = self._admission.admit(deliveries)
+        for verdict in verdicts:
+            self._completer.add(outcome_of(verdict, self._options.name), urgent=True)
+        early = [request for request in requests if not request.task.acks_late]
+        if early:
+            self._settle_early(early)
+        if signals.task_received.receivers:
+            for request in requests:
+                signals.task_received.send(self._options.name, request=request)
+        if requests:
+            self._prefetch.taken(len(requests))
+            self._pool.submit(requests)
+
+    def _settle_early(self, requests: Sequence[Request]) -> None:
+        settlements = []
+        for request in requests:
+            if request.delivery is not None:
+                settlements.append(Settlement(request.delivery, Disposition.ACK))
+                self._held.pop(request.delivery.tag, None)
+                request.delivery = None
+        self._consumer.settle(settlements)
+
+    def _flush(self) -> None:
+        due = self._completer.due_in(idle=self._pool.held() == 0)
+        if due is None or due > 0:
+            return
+        for outcome in self._completer.flush(self._consumer):
+            self._busy = clock.monotonic()
+            request = outcome.request
+            self._marked.discard(request.message.id)
+            if request.delivery is not None:
+                self._held.pop(request.delivery.tag, None)
+            self._prefetch.ran(outcome.runtime)
+
+    def _extend(self) -> None:
+        now = clock.monotonic()
+        if self._held and now - self._extended >= self._options.lease / 3:
+            self._consumer.extend(list(self._held.values()))
+            self._extended = now
+        elif not self._held:
+            self._extended = now
+
+    def _give_back_what_is_blocked(self) -> None:
+        if self._pool.waiting() and self._prefetch.stuck(HOARDING) >= self._pool.slots:
+            self._give_back(self._pool.unstarted())
+
+    def _give_back(self, requests: Sequence[Request]) -> None:
+        settlements = [
+            Settlement(request.delivery, Disposition.REQUEUE, counted=False) for request in requests if request.delivery is not None
+        ]
+        self._keep_what_is_ours(requests)
+        if settlements:
+            self._consumer.settle(settlements)
+            for settlement in settlements:
+                self._held.pop(settlement.delivery.tag, None)
+
+    def _keep_what_is_ours(self, requests: Sequence[Request]) -> None:
+        # Acknowledged already (acks_late=False): nobody else has them, so they must run here.
+        ours = [request for request in requests if request.delivery is None]
+        if ours:
+            self._pool.submit(ours)
+
+    def _unmarked(self, *, for_at_least: float = 0.0) -> list[Request]:
+        """Return running tasks whose STARTED is to be recorded and has not been yet."""
+        horizon = time.time() - for_at_least
+        return [
+            running.request
+            for running in self._pool.running()
+            if running.since <= horizon and running.request.message.id not in self._marked and self._tracked(running.request)
+        ]
+
+    @staticmethod
+    def _tracked(request: Request) -> bool:
+        return bool(request.task.track_started) and not ignores_result(request)
+
+    def _mark_started(self) -> None:
+        # STARTED costs a short task no write of its own: only what has run for a while is marked.
+        long = self._unmarked(for_at_least=WORTH_MARKING)
+        if long:
+            self._marked.update(request.message.id for request in long)
+            self._completer.mark_started(long)
+            self._flush()
+
+    # ---- reasons to stop
+
+    def _notice_drained(self) -> None:
+        idle = self._pool.held() == 0 and not self._held
+        if idle and clock.monotonic() - self._busy >= DRAINED_AFTER:
+            self._end("drained")
+
+    def _notice_age(self) -> None:
+        if self._stopping:
+            return
+        most_tasks, most_memory = self._options.max_tasks_per_child, self._options.max_memory_per_child
+        if most_tasks is not None and self._prefetch.started >= most_tasks:
+            self._end("tasks")
+        elif most_memory is not None and resident_kib() > most_memory:
+            self._end("memory")
+
+    def _end(self, reason: str) -> None:
+        self.reason = reason
+        self._stop()
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._give_back(self._pool.unstarted())
+
+    # ---- commands
+
+    def _obey(self) -> None:
+        while self._commands:
+            command = self._commands.popleft()
+            match command:
+                case {"do": "stop"}:
+                    self._stop()
+                case {"do": "queues", "queues": queues}:
+                    self._consumer.set_queues(queues)
+                case {"do": "revoked", "task_ids": task_ids}:
+                    self._revoke(task_ids)
+                case {"do": "cancel", "task_id": task_id}:
+                    self._pool.cancel(task_id)
+                case _:
+                    logger.error("The consumer does not know the command %r", command)
+
+    def _revoke(self, task_ids: Sequence[str]) -> None:
+        self._revoked.add(task_ids)
+        if self._pool.waiting():
+            # What waits here already was admitted before: admit it again.
+            waiting = self._pool.unstarted()
+            self._keep_what_is_ours(waiting)
+            self._take([request.delivery for request in waiting if request.delivery is not None])
+
+
+def resident_kib() -> int:
+    """Return this process's resident memory in KiB; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  read every turn: the short way
+            return int(file.read().split()[1]) * _PAGE_KIB
+    except OSError:
+        return 0
+
+

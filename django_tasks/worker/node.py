@@ -1,0 +1,176 @@
+"""The node: a worker's one auxiliary process (a thread in a solo worker).
+
+Signs of life, maintenance, what the database says of pauses and revocations, and what becomes of tasks whose
+process was killed. It runs no task, so nothing that tasks do can keep it from this.
+"""
+
+import logging
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+from django.db import Error as DatabaseError
+from django.db import connections
+
+from django_tasks import brokers, clock, result_backends
+from django_tasks.canvas.links import followups
+from django_tasks.exceptions import OperationalError
+from django_tasks.models import Queue, Revocation
+from django_tasks.worker.completer import Completer
+from django_tasks.worker.heartbeat import Heartbeat
+from django_tasks.worker.maintenance import Maintenance
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.pipe import Channel
+from django_tasks.worker.recovery import outcome_after_death, outcome_of_acknowledged
+from django_tasks.worker.scoreboard import Scoreboard
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Seconds between two looks at what the database says: pauses, revocations, chores.
+TURN: Final = 1.0
+#: Seconds that a beat inside the node has to stop.
+BEAT_PATIENCE: Final = 5.0
+
+#: Runs beat until the event is set.
+Beat: TypeAlias = Callable[[threading.Event], None]
+
+
+class Node:
+    """Runs until told to stop; what it says on its channel goes through the supervisor to the children."""
+
+    def __init__(self, options: WorkerOptions, *, scoreboard: Scoreboard, channel: Channel, pid: int, beat: Beat | None = None) -> None:
+        self._options = options
+        self._beat = beat
+        self._scoreboard = scoreboard
+        self._channel = channel
+        self._heartbeat = Heartbeat(options, host=socket.gethostname(), pid=pid)
+        self._broker = brokers.current()
+        self._maintenance = Maintenance(self._broker, result_backends.current())
+        self._consumer = self._broker.consume((), consumer_id=f"{options.name}/{options.instance}/node")
+        self._completer = Completer(broker=self._broker, backend=result_backends.current(), hostname=options.name, wake=lambda: None)
+        self._queues = options.queues
+        self._last_revocation = 0
+        self._beat_at = 0.0
+        self._dead: list[Mapping[str, Any]] = []
+        self._stopping = False
+        self._silent = False
+        self._processed_before = 0
+
+    def run(self) -> int:
+        """Turn until told to stop; return the exit status."""
+        self._guarded(self._heartbeat.begin)
+        beat = self._start_beat()
+        while not (self._stopping and not self._dead):
+            self._guarded(self._turn)
+            self._listen(0.0 if self._stopping else TURN)
+            if self._stopping and self._silent:
+                break  # a server is away: the leases will lapse
+        if beat is not None:
+            beat()
+        self._guarded(self._heartbeat.end)
+        connections.close_all()
+        return 0
+
+    def _turn(self) -> None:
+        self._bury_the_dead()
+        if self._stopping:
+            return
+        now = clock.monotonic()
+        if now >= self._beat_at:
+            self._beat_at = now + self._options.heartbeat
+            active = sum(len(block.running()) for block in self._scoreboard.blocks)
+            processed = sum(block.finished for block in self._scoreboard.blocks)
+            self._heartbeat.beat(active=active, processed=self._processed_before + processed, queues=self._queues)
+        self._notice_pauses()
+        self._notice_revocations()
+        self._maintenance.turn()
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+            if self._silent:
+                logger.info("The database answers again")
+            self._silent = False
+        except (OperationalError, DatabaseError) as error:
+            if not self._silent:
+                logger.error("The database does not answer; the node tries again every second: %s", error)
+            self._silent = True
+            for connection in connections.all(initialized_only=True):
+                with suppress(Exception):
+                    connection.close()
+        except Exception:
+            logger.exception("The node made a mistake; it goes on")
+
+    # ---- commands
+
+    def _listen(self, timeout: float) -> None:
+        with suppress(OSError, ValueError):
+            select.select([self._channel], [], [], timeout)
+        for command in self._channel.receive():
+            match command:
+                case {"do": "stop"}:
+                    self._stopping = True
+                case {"do": "recover"}:
+                    self._dead.append(command)
+                    self._processed_before += int(command.get("finished", 0))
+                case _:
+                    logger.error("The node does not know the command %r", command)
+        if self._channel.closed:
+            self._stopping = True
+
+    def _bury_the_dead(self) -> None:
+        """Settle what a dead child was running; the rest it held goes back at once."""
+        while self._dead:
+            command = self._dead[0]
+            started: Mapping[str, str] = command["started"]
+            for delivery in self._consumer.inherit(command["consumer_id"], list(started)):
+                self._completer.add(outcome_after_death(delivery, started[delivery.tag], command["how"], self._options.name, followups))
+            for task_id in command["acknowledged"]:
+                self._completer.add(outcome_of_acknowledged(task_id, command["how"], self._options.name))
+            self._dead.pop(0)
+        if self._completer.pending():
+            self._completer.flush(self._consumer)
+
+    # ---- what the database says
+
+    def _notice_pauses(self) -> None:
+        paused = set(Queue.objects.filter(name__in=self._options.queues).exclude(paused_at=None).values_list("name", flat=True))
+        queues = tuple(queue for queue in self._options.queues if queue not in paused)
+        if queues != self._queues:
+            logger.info("Consuming %s%s", ", ".join(queues) or "nothing", f" (paused: {', '.join(sorted(paused))})" if paused else "")
+            self._queues = queues
+            self._channel.send({"do": "tell", "command": {"do": "queues", "queues": queues}})
+
+    def _notice_revocations(self) -> None:
+        rows = list(Revocation.objects.filter(id__gt=self._last_revocation).order_by("id").values_list("id", "task_id", "terminate", "signal")[:1000])
+        if not rows:
+            return
+        self._last_revocation = rows[-1][0]
+        self._channel.send({"do": "tell", "command": {"do": "revoked", "task_ids": [row[1] for row in rows]}})
+        for _, task_id, terminate, name in rows:
+            if terminate:
+                self._channel.send({"do": "terminate", "task_id": task_id, "signal": name})
+
+    # ---- beat inside
+
+    def _start_beat(self) -> Callable[[], None] | None:
+        if self._beat is None:
+            return None
+        stop = threading.Event()
+        thread = threading.Thread(target=self._beat, args=(stop,), name="django_tasks-beat", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            stop.set()
+            thread.join(BEAT_PATIENCE)
+
+        return end
+
+
+def run_node(options: WorkerOptions, *, scoreboard: Scoreboard, channel: Channel, beat: Beat | None) -> int:
+    """Be the node: called right after the fork; the return value is the exit status."""
+    return Node(options, scoreboard=scoreboard, channel=channel, pid=os.getppid(), beat=beat).run()

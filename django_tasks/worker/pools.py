@@ -1,0 +1,266 @@
+"""How one child runs tasks: one by one, in threads, or on an event loop. Prefork is ``SoloPool`` in many children."""
+
+import asyncio
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from asgiref.sync import sync_to_async
+
+from django_tasks import states
+from django_tasks.context import Request
+from django_tasks.executor import Executor, Outcome, hard_limit_of, loop_thread
+from django_tasks.worker.dbconnections import tidy_after_idling, tidy_after_task
+from django_tasks.worker.scoreboard import Block
+
+Done: TypeAlias = Callable[[Outcome], None]
+
+#: Seconds without work after which a slot lets go of database connections that are past their age.
+IDLE = 1.0
+#: Most threads in which an asyncio pool runs tasks that are no coroutines.
+MOST_THREADS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A request that occupies a slot, and since when (seconds since 1970)."""
+
+    request: Request
+    since: float
+
+
+class Pool(ABC):
+    """Runs requests in ``slots``; ``run`` owns the child's main thread, the other methods are for the consumer thread."""
+
+    def __init__(self, executor: Executor, block: Block, slots: int = 1) -> None:
+        self.slots = slots
+        self._executor = executor
+        self._block = block
+        self._waiting: deque[Request] = deque()
+        self._running: dict[int, Running] = {}
+        self._stopping = False
+        self._done: Done = lambda outcome: None
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Queue these requests; never waits."""
+        self._waiting.extend(requests)
+        self._notify(len(requests))
+
+    def held(self) -> int:
+        """How many requests wait or run."""
+        return len(self._waiting) + len(self._running)
+
+    def waiting(self) -> int:
+        """How many requests wait for a slot."""
+        return len(self._waiting)
+
+    def running(self) -> list[Running]:
+        """Return what runs now."""
+        return list(self._running.values())
+
+    def unstarted(self) -> list[Request]:
+        """Take back every request that waits: for a shutdown, or because a long task is in front of it."""
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._waiting.pop())
+        return taken[::-1]
+
+    def stop(self) -> None:
+        """Let ``run`` return once nothing waits or runs."""
+        self._stopping = True
+        self._notify(self.slots)
+
+    def cancel(self, task_id: str) -> bool:
+        """Interrupt a running task if this pool can; False if it can't, or if no such task runs here."""
+        del task_id
+        return False
+
+    def run(self, done: Done) -> None:
+        """Run requests until stopped; ``done`` is called in the slot for each outcome."""
+        self._done = done
+        self._run()
+
+    @abstractmethod
+    def _run(self) -> None: ...
+
+    @abstractmethod
+    def _notify(self, count: int) -> None: ...
+
+    def _occupy(self, slot: int, request: Request) -> None:
+        since, limit = time.time(), hard_limit_of(request)
+        tag = request.delivery.tag if request.delivery is not None else ""
+        self._block.begin(slot, request.message.id, tag, since, since + limit if limit else None)
+        self._running[slot] = Running(request, since)
+
+    def _vacate(self, slot: int) -> None:
+        self._running.pop(slot, None)
+        self._block.end(slot)
+
+    def _perform(self, slot: int, request: Request) -> None:
+        self._occupy(slot, request)
+        try:
+            outcome = self._executor.execute(request)
+            tidy_after_task()
+            if outcome.state == states.FAILURE and self._executor.plan(request.task).is_async:
+                # Its connections belong to the thread in which the event loop runs synchronous code.
+                loop_thread.run(sync_to_async(tidy_after_task)())
+        finally:
+            self._vacate(slot)
+        self._done(outcome)
+
+    def _serve(self, slot: int, wait: Callable[[], bool]) -> None:
+        """Run what waits in this thread; ``wait()`` is False when the pool stops."""
+        while True:
+            try:
+                request = self._waiting.popleft()
+            except IndexError:
+                if not wait():
+                    return
+            else:
+                self._perform(slot, request)
+
+
+class SoloPool(Pool):
+    """One task after the other, in the main thread: soft limits by signal, hard limits by killing the process."""
+
+    def __init__(self, executor: Executor, block: Block, slots: int = 1) -> None:
+        super().__init__(executor, block, slots)
+        self._wakeup = threading.Event()
+
+    def _run(self) -> None:
+        self._serve(0, self._wait)
+
+    def _wait(self) -> bool:
+        self._wakeup.clear()
+        if self._waiting:
+            return True
+        if self._stopping:
+            return False
+        if not self._wakeup.wait(IDLE):
+            tidy_after_idling()
+            self._wakeup.wait(None if not self._stopping else 0)
+        return True
+
+    def _notify(self, count: int) -> None:
+        self._wakeup.set()
+
+
+class ThreadsPool(Pool):
+    """Several tasks at once, a thread each: good for tasks that wait. A hard limit costs the whole process."""
+
+    def __init__(self, executor: Executor, block: Block, slots: int = 1) -> None:
+        super().__init__(executor, block, slots)
+        self._work = threading.Condition()
+
+    def _run(self) -> None:
+        threads = [threading.Thread(target=self._thread, args=(slot,), name=f"django_tasks-{slot}", daemon=True) for slot in range(self.slots)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _thread(self, slot: int) -> None:
+        self._serve(slot, self._wait)
+        tidy_after_idling()
+
+    def _wait(self) -> bool:
+        with self._work:
+            if self._idle():
+                if self._work.wait(IDLE):
+                    return True
+            else:
+                return bool(self._waiting) or not self._stopping
+        tidy_after_idling()
+        with self._work:
+            if self._idle():
+                self._work.wait()
+        return True
+
+    def _idle(self) -> bool:
+        return not self._waiting and not self._stopping
+
+    def _notify(self, count: int) -> None:
+        with self._work:
+            self._work.notify(count)
+
+
+class AsyncioPool(Pool):
+    """Coroutines on the main thread's event loop; other functions in a bounded number of threads beside it."""
+
+    def __init__(self, executor: Executor, block: Block, slots: int = 1) -> None:
+        super().__init__(executor, block, slots)
+        self._free = list(range(slots))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._finished: asyncio.Event | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._ready = threading.Event()
+
+    def _run(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._finished = asyncio.Event()
+        self._threads = ThreadPoolExecutor(min(self.slots, MOST_THREADS), thread_name_prefix="django_tasks")
+        self._ready.set()
+        self._fill()
+        await self._finished.wait()
+        self._threads.shutdown()
+
+    def _notify(self, count: int) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._fill)
+
+    def _fill(self) -> None:
+        while self._free and self._waiting:
+            try:
+                request = self._waiting.popleft()
+            except IndexError:  # taken back by the consumer thread in this moment
+                break
+            slot = self._free.pop()
+            self._occupy(slot, request)
+            self._tasks[slot] = asyncio.get_running_loop().create_task(self._slot(slot, request))
+        if self._stopping and not self._running and not self._waiting and self._finished is not None:
+            self._finished.set()
+
+    async def _slot(self, slot: int, request: Request) -> None:
+        try:
+            if self._executor.plan(request.task).is_async:
+                outcome = await self._executor.aexecute(request)
+                if outcome.state == states.FAILURE or not self._waiting:
+                    await sync_to_async(tidy_after_task)()
+            else:
+                outcome = await self._in_thread(request)
+        finally:
+            self._vacate(slot)
+            self._tasks.pop(slot, None)
+            self._free.append(slot)
+        self._done(outcome)
+        self._fill()
+
+    async def _in_thread(self, request: Request) -> Outcome:
+        def perform() -> Outcome:
+            outcome = self._executor.execute(request)
+            tidy_after_task()
+            return outcome
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, perform)
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel a running coroutine."""
+        for slot, running in list(self._running.items()):
+            if running.request.message.id == task_id and self._loop is not None and slot in self._tasks:
+                self._loop.call_soon_threadsafe(self._tasks[slot].cancel)
+                return True
+        return False
+
+
+POOLS: dict[str, type[Pool]] = {"prefork": SoloPool, "solo": SoloPool, "threads": ThreadsPool, "asyncio": AsyncioPool}
+

@@ -1,0 +1,49 @@
+"""Forking: a process of the worker, and the command pipe to it."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from django_tasks import clock
+from django_tasks.worker.pipe import Channel
+
+logger = logging.getLogger("django_tasks.worker")
+
+
+@dataclass(slots=True)
+class Process:
+    """A forked process as its parent sees it. ``born`` is monotonic."""
+
+    pid: int
+    consumer_id: str
+    channel: Channel
+    born: float = field(default_factory=clock.monotonic)
+    silent: bool = False
+
+
+def fork(be: Callable[[Channel], int], *, consumer_id: str, close: Iterable[Channel]) -> Process:
+    """Fork a process that runs ``be`` with its end of a new command pipe, and exits with what that returns.
+
+    ``close`` are the parent's other channels: a child that kept them open would hide the parent's death from its siblings.
+    """
+    ours, theirs = Channel.pair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Process(pid, consumer_id, ours)
+    status = 1
+    try:
+        ours.close()
+        for channel in close:
+            channel.close()
+        status = be(theirs)
+    except BaseException:
+        logger.exception("A worker process could not go on")
+    finally:
+        # os._exit: the parent's exit handlers and buffers are not this process's to run.
+        logging.shutdown()
+        os._exit(status)

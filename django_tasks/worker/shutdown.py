@@ -1,0 +1,73 @@
+"""Signals → warm or cold shutdown, or a restart."""
+
+import os
+import signal
+from enum import Enum
+from types import FrameType
+from typing import Final
+
+
+class Shutdown(Enum):
+    """How a worker is to end."""
+
+    NO = "no"
+    WARM = "warm"  #: finish what runs, give the rest back
+    COLD = "cold"  #: stop at once; what ran is given back
+
+
+class SignalMailbox:
+    """Notes signals and makes a file descriptor readable; the main loop decides what they mean.
+
+    SIGTERM and SIGINT: warm, and cold when one comes again. SIGQUIT: cold. SIGHUP: warm, then restart. SIGTTIN and
+    SIGTTOU: one process more or less.
+    """
+
+    def __init__(self) -> None:
+        self.shutdown = Shutdown.NO
+        self.restart = False
+        self.more = 0
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._previous: dict[int, object] = {}
+
+    def fileno(self) -> int:
+        """Make it usable with ``select``."""
+        return self._read
+
+    def open(self) -> None:
+        """Take over the signals. The main thread's to call."""
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            self._previous[number] = signal.signal(number, self._note)
+
+    def close(self) -> None:
+        """Give the signals back to who had them."""
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        os.close(self._read)
+        os.close(self._write)
+
+    def drain(self) -> None:
+        """Make the file descriptor unreadable again."""
+        try:
+            while os.read(self._read, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if number == signal.SIGQUIT:
+            self.shutdown = Shutdown.COLD
+        elif number in {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
+            self.restart = number == signal.SIGHUP and self.shutdown is Shutdown.NO
+            self.shutdown = Shutdown.WARM if self.shutdown is Shutdown.NO else Shutdown.COLD
+        elif number == signal.SIGTTIN:
+            self.more += 1
+        elif number == signal.SIGTTOU:
+            self.more -= 1
+
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU)

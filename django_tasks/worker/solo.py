@@ -1,0 +1,58 @@
+"""A worker in one process: tasks in the main thread, the node beside them as a thread. For debuggers and small machines."""
+
+import logging
+import os
+import signal
+import threading
+from types import FrameType
+
+from django_tasks.worker.child import Child, listen
+from django_tasks.worker.node import Beat, Node
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.pipe import Channel
+from django_tasks.worker.ratelimits import RateLimits
+from django_tasks.worker.scoreboard import Scoreboard
+
+logger = logging.getLogger("django_tasks.worker")
+
+
+class SoloWorker:
+    """Runs until told to stop. There is no hard time limit, since there is nobody to enforce it."""
+
+    def __init__(self, options: WorkerOptions, *, rates: RateLimits, beat: Beat | None = None) -> None:
+        self._options = options
+        self._scoreboard = Scoreboard(1, options.slots)
+        consumer_id = f"{options.name}/{options.instance}/1"
+        self._child = Child(options, consumer_id=consumer_id, block=self._scoreboard[0], rates=rates)
+        self._ours, theirs = Channel.pair()
+        self._node = Node(options, scoreboard=self._scoreboard, channel=theirs, pid=os.getpid(), beat=beat)
+        self._signals = 0
+        self.wants_restart = False
+
+    def run(self) -> int:
+        """Run; return the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        node = threading.Thread(target=self._node.run, name="django_tasks-node", daemon=True)
+        node.start()
+        listen(self._ours, self._obey)
+        self._child.run()
+        self._ours.send({"do": "stop"})
+        node.join(5)
+        return 0
+
+    def _obey(self, command: dict[str, object]) -> None:
+        if command.get("do") == "tell":
+            self._child.consumer.command(command["command"])  # type: ignore[arg-type]
+        elif command.get("do") == "terminate":
+            logger.warning("Task [%s] can't be terminated: a solo worker has no process to kill", command.get("task_id"))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._signals += 1
+        if number == signal.SIGQUIT or self._signals > 1:
+            # Cold: what runs is left to its lease.
+            os._exit(1)
+        self.wants_restart = number == signal.SIGHUP
+        logger.info("Warm shutdown: what runs is finished, the rest is given back. Signal again to stop at once.")
+        self._child.consumer.command({"do": "stop"})

@@ -1,0 +1,333 @@
+"""Forks, watches, kills and replaces the worker's processes. One thread, no connection, owns no message."""
+
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from django.db import connections
+
+from django_tasks import clock, signals
+from django_tasks.worker.child import DRAINED, run_child
+from django_tasks.worker.node import Beat, run_node
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.pipe import Channel
+from django_tasks.worker.process import Process, fork
+from django_tasks.worker.ratelimits import RateLimits
+from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED
+from django_tasks.worker.scoreboard import Scoreboard
+from django_tasks.worker.shutdown import Shutdown, SignalMailbox
+
+logger = logging.getLogger("django_tasks.worker")
+
+#: Seconds between two looks at the scoreboard while a task with a time limit runs, and otherwise.
+LOOK: Final = (0.1, 1.0)
+#: Seconds that the other tasks of a child have when one of them has passed its hard limit.
+GRACE: Final = 10.0
+#: A child that ends sooner than this after its start (seconds) is replaced with a growing delay.
+TOO_SOON: Final = 1.0
+MOST_DELAY: Final = 30.0
+#: Seconds without a fetch after which a child that should consume is replaced, plus the lease.
+SILENCE: Final = 60.0
+#: Seconds that the node has to settle what the last children left.
+NODE_PATIENCE: Final = 10.0
+#: Room for processes that are added while the worker runs.
+SPARE: Final = 16
+
+
+class Supervisor:
+    """A worker of several processes, from its start to its exit status."""
+
+    def __init__(self, options: WorkerOptions, *, rates: RateLimits, beat: Beat | None = None) -> None:
+        self._options = options
+        self._rates = rates
+        self._beat = beat
+        self._wanted = options.children
+        self._scoreboard = Scoreboard(options.children * 2 + SPARE if options.pool == "prefork" else 1, options.slots)
+        self._mailbox = SignalMailbox()
+        self._children: dict[int, Process] = {}
+        self._node: Process | None = None
+        self._for_the_node: list[Mapping[str, Any]] = []
+        self._standing: dict[str, dict[str, Any]] = {}
+        self._marked: dict[str, str] = {}
+        self._kill_at: dict[int, float] = {}
+        self._drained: set[int] = set()
+        self._count = 0
+        self._failures = 0
+        self._start_at = 0.0
+        self._announced = Shutdown.NO
+        self._deadline: float | None = None
+
+    def run(self) -> int:
+        """Supervise until told to stop; return the exit status: 0 after a warm shutdown, 1 after a cold one."""
+        self._mailbox.open()
+        try:
+            while True:
+                self._heed_signals()
+                self._reap()
+                self._fill()
+                if self._over():
+                    break
+                self._wait()
+                self._hear()
+                self._enforce_limits()
+            self._stop_node()
+        finally:
+            self._mailbox.close()
+        return 1 if self._mailbox.shutdown is Shutdown.COLD else 0
+
+    @property
+    def wants_restart(self) -> bool:
+        """Whether SIGHUP asked for a new start after this run."""
+        return self._mailbox.restart
+
+    # ---- processes
+
+    def _fill(self) -> None:
+        if self._node is None:
+            self._start_node()
+        if self._mailbox.shutdown is not Shutdown.NO or clock.monotonic() < self._start_at:
+            return
+        while len(self._children) + len(self._drained) < self._wanted:
+            self._start_child()
+
+    def _start_child(self) -> None:
+        index = next(i for i in range(len(self._scoreboard)) if i not in self._children)
+        block = self._scoreboard[index]
+        block.clear()
+        self._count += 1
+        consumer_id = f"{self._options.name}/{self._options.instance}/{self._count}"
+        process = self._fork(
+            lambda channel: run_child(self._options, consumer_id=consumer_id, block=block, rates=self._rates, channel=channel), consumer_id
+        )
+        self._children[index] = process
+        for command in self._standing.values():
+            process.channel.send(command)
+
+    def _start_node(self) -> None:
+        self._node = self._fork(
+            lambda channel: run_node(self._options, scoreboard=self._scoreboard, channel=channel, beat=self._beat), "node"
+        )
+        waiting, self._for_the_node = self._for_the_node, []
+        for command in waiting:
+            self._tell_node(command)
+
+    def _fork(self, be: Callable[[Channel], int], consumer_id: str) -> Process:
+        # Whatever an app has opened must not be shared with a child.
+        connections.close_all()
+        others = [process.channel for process in (*self._children.values(), self._node) if process is not None]
+        return fork(be, consumer_id=consumer_id, close=others)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._bury(pid, status)
+
+    def _bury(self, pid: int, status: int) -> None:
+        if self._node is not None and pid == self._node.pid:
+            self._node.channel.close()
+            self._node = None
+            if self._mailbox.shutdown is Shutdown.NO:
+                logger.error("The node process died (%s); a new one takes its place", describe(status))
+            return
+        for index, process in list(self._children.items()):
+            if process.pid == pid:
+                del self._children[index]
+                self._kill_at.pop(index, None)
+                process.channel.close()
+                self._after(index, process, status)
+
+    def _after(self, index: int, process: Process, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        block = self._scoreboard[index]
+        if code == DRAINED:
+            self._drained.add(process.pid)
+        elif code != 0:
+            logger.error("Child process %d died (%s)", process.pid, describe(status))
+            self._slow_down(process)
+        else:
+            self._failures = 0
+        cause = STOPPED if self._mailbox.shutdown is Shutdown.COLD else CRASHED
+        lines = block.running()
+        self._tell_node(
+            {
+                "do": "recover",
+                "consumer_id": process.consumer_id,
+                "how": describe(status),
+                "finished": block.finished,
+                "started": {line.tag: self._marked.pop(line.task_id, cause) for line in lines if line.tag},
+                "acknowledged": [line.task_id for line in lines if not line.tag],
+            }
+        )
+        block.clear()
+
+    def _slow_down(self, process: Process) -> None:
+        # A child that can't even start would otherwise be forked as fast as the machine can.
+        if clock.monotonic() - process.born < TOO_SOON:
+            self._failures += 1
+            delay = min(MOST_DELAY, 0.1 * 2**self._failures)
+            self._start_at = clock.monotonic() + delay
+            logger.error("It died right after its start; the next one starts in %.1fs", delay)
+        else:
+            self._failures = 0
+
+    # ---- waiting and hearing
+
+    def _wait(self) -> None:
+        for process in self._children.values():
+            process.channel.push()
+        limited = any(line.deadline is not None for block in self._scoreboard.blocks for line in block.running())
+        timeout = LOOK[0] if limited or self._kill_at or clock.monotonic() < self._start_at else LOOK[1]
+        sources: list[SignalMailbox | Channel] = [self._mailbox]
+        if self._node is not None and not self._node.channel.closed:
+            sources.append(self._node.channel)
+        with suppress(InterruptedError):
+            readable, _, _ = select.select(sources, [], [], timeout)
+            if self._mailbox in readable:
+                self._mailbox.drain()
+
+    def _hear(self) -> None:
+        if self._node is None:
+            return
+        for command in self._node.channel.receive():
+            match command:
+                case {"do": "tell", "command": order}:
+                    self._tell_children(order)
+                case {"do": "terminate", "task_id": task_id}:
+                    self._terminate(task_id)
+                case _:
+                    logger.error("The supervisor does not know the command %r", command)
+
+    def _tell_node(self, command: Mapping[str, Any]) -> None:
+        if self._node is None or self._node.channel.closed:
+            self._for_the_node.append(command)
+        else:
+            self._node.channel.send(command)
+
+    def _tell_children(self, order: dict[str, Any]) -> None:
+        for process in self._children.values():
+            process.channel.send(order)
+        # Children that start later must know it, too.
+        if order["do"] == "revoked":
+            known = self._standing.get("revoked", {"task_ids": []})["task_ids"]
+            order = {"do": "revoked", "task_ids": (known + order["task_ids"])[-50_000:]}
+        self._standing[order["do"]] = order
+
+    # ---- limits
+
+    def _enforce_limits(self) -> None:
+        now, wall = clock.monotonic(), time.time()
+        for index, process in list(self._children.items()):
+            block = self._scoreboard[index]
+            for line in block.overdue(wall):
+                if self._marked.get(line.task_id) != OVERDUE:
+                    logger.error("Task [%s] has passed its hard time limit; its process %d is killed", line.task_id, process.pid)
+                    self._marked[line.task_id] = OVERDUE
+                    self._end_child(index, process, now)
+            if now >= self._kill_at.get(index, now + 1) or (index in self._kill_at and not self._others_run(index)):
+                self._kill(process)
+            self._notice_silence(process, block.last_fetch, wall)
+
+    def _others_run(self, index: int) -> bool:
+        return any(line.task_id not in self._marked for line in self._scoreboard[index].running())
+
+    def _end_child(self, index: int, process: Process, now: float) -> None:
+        if self._options.slots == 1:
+            self._kill(process)
+        elif index not in self._kill_at:
+            # The other tasks of this process would die with it: let it take no more, and give them some time.
+            process.channel.send({"do": "stop"})
+            self._kill_at[index] = now + GRACE
+
+    def _terminate(self, task_id: str) -> None:
+        for index, process in self._children.items():
+            if any(line.task_id == task_id for line in self._scoreboard[index].running()):
+                if self._options.slots == 1:
+                    logger.info("Task [%s] is terminated; its process %d is killed", task_id, process.pid)
+                    self._marked[task_id] = TERMINATED
+                    self._kill(process)
+                else:
+                    process.channel.send({"do": "cancel", "task_id": task_id})
+
+    def _notice_silence(self, process: Process, last_fetch: float, wall: float) -> None:
+        limit = SILENCE + self._options.lease
+        if last_fetch and wall - last_fetch > limit and not process.silent:
+            process.silent = True
+            logger.error("Process %d has not asked the broker for %.0fs; it is replaced", process.pid, limit)
+            self._kill(process)
+
+    def _kill(self, process: Process) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+
+    # ---- the end
+
+    def _heed_signals(self) -> None:
+        more, self._mailbox.more = self._mailbox.more, 0
+        if more:
+            self._resize(more)
+        wanted = self._mailbox.shutdown
+        if wanted is Shutdown.WARM and self._deadline is not None and clock.monotonic() >= self._deadline:
+            wanted = self._mailbox.shutdown = Shutdown.COLD
+        if wanted is self._announced:
+            return
+        self._announced = wanted
+        signals.worker_shutting_down.send(self._options.name, sig=None, how=wanted.value, exitcode=0)
+        if wanted is Shutdown.WARM:
+            self._begin_warm()
+        else:
+            logger.warning("Cold shutdown: what runs is stopped and given back")
+            for process in self._children.values():
+                self._kill(process)
+
+    def _begin_warm(self) -> None:
+        logger.info("Warm shutdown: what runs is finished, the rest is given back. Signal again to stop at once.")
+        if self._options.shutdown_timeout is not None:
+            self._deadline = clock.monotonic() + self._options.shutdown_timeout
+        for process in self._children.values():
+            process.channel.send({"do": "stop"})
+
+    def _resize(self, more: int) -> None:
+        if self._options.pool != "prefork":
+            return
+        self._wanted = min(max(1, self._wanted + more), len(self._scoreboard))
+        logger.info("The pool has %d processes now", self._wanted)
+        for process in list(self._children.values())[self._wanted :]:
+            process.channel.send({"do": "stop"})
+
+    def _over(self) -> bool:
+        if self._children:
+            return False
+        return self._mailbox.shutdown is not Shutdown.NO or len(self._drained) >= self._wanted
+
+    def _stop_node(self) -> None:
+        self._tell_node({"do": "stop"})
+        deadline = clock.monotonic() + NODE_PATIENCE
+        while self._node is not None and clock.monotonic() < deadline:
+            self._node.channel.push()
+            self._wait()
+            self._hear()
+            self._reap()
+        if self._node is not None:
+            logger.error("The node did not end in %.0fs and is killed; leases will lapse by themselves", NODE_PATIENCE)
+            self._kill(self._node)
+
+
+def describe(status: int) -> str:
+    """Say how a process ended."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,74 @@
+"""What becomes of deliveries that may not run: verdicts of admission turned into outcomes."""
+
+import logging
+import traceback
+from dataclasses import replace
+
+from django_tasks import signals, states
+from django_tasks.context import Request
+from django_tasks.exceptions import TaskRevokedError
+from django_tasks.executor import Outcome, failure, revoked
+from django_tasks.messages import Disposition, Settlement, TaskMessage
+from django_tasks.worker.admission import Answer, Verdict
+
+logger = logging.getLogger("django_tasks.worker")
+
+
+def outcome_of(verdict: Verdict, hostname: str) -> Outcome:
+    """Turn a verdict into an outcome, say so in the log, and tell who listens."""
+    request = verdict.request
+    if request is None:
+        return _unreadable(verdict, hostname)
+    if verdict.until is not None:
+        return _later(verdict, request)
+    if verdict.answer in {Answer.EXPIRED, Answer.REVOKED}:
+        return _revoked(verdict, request)
+    return _dead(verdict, request)
+
+
+def _later(verdict: Verdict, request: Request) -> Outcome:
+    if verdict.answer is Answer.UNKNOWN:
+        logger.warning("Task %r is unknown here; it waits until %s for a worker that knows it", request.message.task, verdict.until)
+    settlement = Settlement(verdict.delivery, Disposition.DELAY, until=verdict.until, reason=verdict.answer.value, counted=False)
+    return Outcome(request=request, state=states.RECEIVED, settlement=settlement, store=False)
+
+
+def _revoked(verdict: Verdict, request: Request) -> Outcome:
+    expired = verdict.answer is Answer.EXPIRED
+    logger.info("Discarding %s task %s[%s]", verdict.answer.value, request.message.task, request.message.id)
+    signals.task_revoked.send(request.task, request=request, terminated=False, signum=None, expired=expired)
+    return revoked(request, TaskRevokedError(verdict.answer.value))
+
+
+def _dead(verdict: Verdict, request: Request) -> Outcome:
+    error = verdict.error or RuntimeError(verdict.answer.value)
+    logger.error(
+        "Task %s[%s] becomes a dead letter (%s): %s. It can be replayed from the admin or with `manage.py tasks dead replay`.",
+        request.message.task,
+        request.message.id,
+        verdict.answer.value,
+        error,
+    )
+    if verdict.answer is Answer.UNKNOWN:
+        signals.task_unknown.send(None, name=request.message.task, id=request.message.id, message=verdict.delivery, exc=error)
+    lost = failure(request, error, "".join(traceback.format_exception_only(error)))
+    return replace(lost, settlement=Settlement(verdict.delivery, Disposition.DEAD, reason=verdict.answer.value))
+
+
+def _unreadable(verdict: Verdict, hostname: str) -> Outcome:
+    headers = verdict.delivery.envelope.headers
+    name, task_id = str(headers.get("task") or ""), str(headers.get("id") or "")
+    logger.error(
+        "A message of queue %r (task %r, id %r) can't be read and becomes a dead letter: %s",
+        verdict.delivery.queue,
+        name,
+        task_id,
+        verdict.error,
+    )
+    signals.task_rejected.send(hostname, message=verdict.delivery, exc=verdict.error)
+    request = Request(message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue), delivery=verdict.delivery, hostname=hostname)
+    error = verdict.error or RuntimeError(verdict.answer.value)
+    settlement = Settlement(verdict.delivery, Disposition.DEAD, reason=verdict.answer.value)
+    # Without an id nobody can ask for the result.
+    return replace(failure(request, error, None), settlement=settlement, store=bool(task_id))
+
