@@ -62,6 +62,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "dead letter",
                 "verbose_name_plural": "dead letters",
                 "ordering": ("-died_at",),
+                "permissions": (("replay_deadletter", "Can replay dead letters"),),
             },
         ),
         migrations.CreateModel(
@@ -94,6 +95,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "queue",
                 "verbose_name_plural": "queues",
                 "ordering": ("name",),
+                "permissions": (("purge_queue", "Can purge queues"), ("pause_queue", "Can pause and resume queues")),
             },
         ),
         migrations.CreateModel(
@@ -189,9 +191,12 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "queued message",
                 "verbose_name_plural": "queued messages",
+                "permissions": (("revoke_message", "Can revoke queued messages"), ("promote_message", "Can run delayed messages now")),
                 "indexes": [
-                    models.Index(fields=["state", "queue", "-priority", "id"], name="django_tasks_message_next"),
-                    models.Index(fields=["state", "until"], name="django_tasks_message_due"),
+                    models.Index(
+                        condition=models.Q(("state", 0)), fields=["state", "queue", "-priority", "id"], name="django_tasks_message_next"
+                    ),
+                    models.Index(condition=models.Q(("until__isnull", False)), fields=["state", "until"], name="django_tasks_message_due"),
                 ],
             },
         ),
@@ -225,6 +230,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "task result",
                 "verbose_name_plural": "task results",
                 "ordering": ("-id",),
+                "permissions": (("rerun_taskresult", "Can run tasks again"), ("revoke_taskresult", "Can revoke tasks")),
                 "indexes": [models.Index(fields=["date_done"], name="django_tasks_result_done")],
                 "constraints": [models.UniqueConstraint(fields=("task_id",), name="django_tasks_result_once")],
             },
