@@ -165,6 +165,9 @@ class WorkerShutdown(SystemExit):
 class QueueNotFound(KeyError, TaskError):
     """The task was routed to a queue that TASK_QUEUES does not have, and TASK_CREATE_MISSING_QUEUES is off."""
 
+    # A KeyError would show its message in quotes.
+    __str__ = TaskError.__str__
+
 
 class BackendGetMetaError(TaskError):
     """The result could not be read."""

@@ -20,10 +20,13 @@ PERSISTENT: Final = 2
 
 _NO_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 #: Headers with a field of their own in TaskMessage, and those that belong to one delivery only.
-_KNOWN: Final = frozenset(
-    """lang task id shadow eta expires group group_index retries timelimit root_id parent_id argsrepr kwargsrepr origin ignore_result
-    replaced_task_nesting stamped_headers stamps compression redelivered""".split()
-)
+# fmt: off
+_KNOWN: Final = frozenset({
+    "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit", "root_id", "parent_id",
+    "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", "compression",
+    "redelivered",
+})
+# fmt: on
 #: Keys of a protocol 1 body that are no headers.
 _VERSION_1_BODY: Final = frozenset({"args", "kwargs", "callbacks", "errbacks", "chord", "utc", "taskset"})
 
@@ -216,7 +219,7 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
             headers=NOTHING if headers.keys() <= _KNOWN else {name: headers[name] for name in headers if name not in _KNOWN},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidTaskError(f"the headers can't be read: {type(error).__name__}: {error}; they are {_cut_repr(dict(headers))}") from error
+        raise InvalidTaskError(f"the headers can't be read: {type(error).__name__} {error}; they are {_cut_repr(headers)}") from error
 
 
 _NO_LIMITS: Final = (None, None)

@@ -60,12 +60,12 @@ class TaskSignal(Signal):
         return f"<signal {self.name}>"
 
     @overload  # type: ignore[override]
-    def connect(self, receiver: R, sender: Any = None, weak: bool = False, dispatch_uid: Any = None) -> R: ...  # noqa: FBT001
+    def connect(self, receiver: R, sender: Any = None, weak: bool = False, dispatch_uid: Any = None) -> R: ...
 
     @overload
-    def connect(self, receiver: None = None, sender: Any = None, weak: bool = False, dispatch_uid: Any = None) -> Callable[[R], R]: ...  # noqa: FBT001
+    def connect(self, receiver: None = None, sender: Any = None, weak: bool = False, dispatch_uid: Any = None) -> Callable[[R], R]: ...
 
-    def connect(self, receiver: Any = None, sender: Any = None, weak: bool = False, dispatch_uid: Any = None) -> Any:  # noqa: FBT001, FBT002
+    def connect(self, receiver: Any = None, sender: Any = None, weak: bool = False, dispatch_uid: Any = None) -> Any:
         """Call ``receiver(sender=…, signal=…, …)`` whenever the signal is sent; return the receiver.
 
         ``sender`` narrows it to one task (the task, its function or its name) or worker. Without ``receiver`` this
