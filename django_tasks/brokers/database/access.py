@@ -1,0 +1,73 @@
+"""The calling thread's database connection: what may be done with it, and what its errors mean to a user."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from django.db import DatabaseError, InterfaceError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
+
+from django_tasks.exceptions import OperationalError
+
+R = TypeVar("R")
+
+#: MySQL's and MariaDB's «deadlock found», «lock wait timeout» and «record has changed since last read».
+_TRANSIENT_CODES: Final = frozenset({1213, 1205, 1020})
+_TRIES: Final = 6
+
+
+@contextmanager
+def reaching(alias: str, doing: str) -> Iterator[BaseDatabaseWrapper]:
+    """Give this thread's connection; what goes wrong with it is raised as OperationalError.
+
+    A connection that broke is closed, so that the next call opens a new one; a healthy one is never touched, whatever
+    its CONN_MAX_AGE: for other Django queues a connection a call costs three quarters of their speed.
+    """
+    connection = connections[alias]
+    try:
+        yield connection
+    except TransactionManagementError:
+        # The caller's transaction is already spoilt, which is no fault of the database.
+        raise
+    except (DatabaseError, InterfaceError) as error:
+        close_if_broken(connection)
+        raise OperationalError(
+            f"{doing} failed on the database {alias!r}: {str(error).strip() or type(error).__name__}.{_hint(error)}"
+        ) from error
+
+
+def close_if_broken(connection: BaseDatabaseWrapper) -> None:
+    """Close the connection if it answers no more; inside a transaction that is left to the transaction's end."""
+    if connection.in_atomic_block or connection.connection is None:
+        return
+    try:
+        usable = connection.is_usable()
+    except Exception:  # noqa: BLE001  a driver that can't even be asked is as good as broken
+        usable = False
+    if not usable:
+        connection.close()
+
+
+def trying_again(connection: BaseDatabaseWrapper, work: Callable[[], R]) -> R:
+    """Do ``work`` again when MySQL gave it up for another's sake; inside the caller's transaction it can't be."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return work()
+        except DatabaseError as error:
+            if not left or connection.in_atomic_block or not _is_transient(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _is_transient(error: DatabaseError) -> bool:
+    return bool(error.args) and error.args[0] in _TRANSIENT_CODES
+
+
+def _hint(error: Exception) -> str:
+    text = str(error)
+    if any(words in text for words in ("no such table", "doesn't exist", "does not exist")):
+        return " Has 'manage.py migrate' been run on it?"
+    if "locked" in text:
+        return " Another process holds the file's write lock; the database's OPTIONS['timeout'] says how long to wait for it."
+    return ""

@@ -1,0 +1,201 @@
+"""How an idle consumer hears of new messages: NOTIFY on PostgreSQL, a cheap change probe on SQLite, a timer on MySQL.
+
+All of them end a wait early; none of them is trusted alone: a consumer looks at the table once a second in any case.
+"""
+
+import select
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, Final
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_tasks import clock
+from django_tasks.brokers.database.claims import CHANNEL
+
+#: Most seconds between two looks at the table.
+LOOK: Final = 1.0
+
+
+class Doorbell:
+    """A pair of sockets that makes waiting interruptible: from other threads and from signal handlers.
+
+    Sockets and not a pipe, since Windows can wait for nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._outside, self._inside = socket.socketpair()
+        self._outside.setblocking(False)
+        self._inside.setblocking(False)
+        self._watched: tuple[int, ...] | None = None
+        self._poll: Any = None
+
+    def ring(self) -> None:
+        """End the wait of now, or the next one."""
+        # Full: it rings already. Closed: nobody waits any more.
+        with suppress(BlockingIOError, OSError):
+            self._outside.send(b"\0")
+
+    def wait(self, seconds: float, others: Sequence[int] = ()) -> bool:
+        """Wait until it rings (then return True), one of the other descriptors can be read, or the time is up."""
+        ready = self._ready(max(0.0, seconds), (self._inside.fileno(), *others))
+        if self._inside.fileno() not in ready:
+            return False
+        with suppress(BlockingIOError):
+            while self._inside.recv(1024):
+                pass
+        return True
+
+    def _ready(self, seconds: float, watched: tuple[int, ...]) -> list[int]:
+        if not hasattr(select, "poll"):
+            return select.select(watched, [], [], seconds)[0]
+        if watched != self._watched:
+            self._poll, self._watched = select.poll(), watched
+            for number in watched:
+                self._poll.register(number, select.POLLIN)
+        # Milliseconds, rounded up: rounding down would spin through the last one.
+        return [number for number, _ in self._poll.poll(int(seconds * 1000) + 1 if seconds else 0)]
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        self._outside.close()
+        self._inside.close()
+
+
+class Wakeup(ABC):
+    """A consumer's ear. ``watch`` is called before every look at the table, ``wait`` after one that found nothing."""
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        self._doorbell = doorbell
+
+    @abstractmethod
+    def watch(self, connection: BaseDatabaseWrapper) -> None:
+        """From here on, changes end the next ``wait``."""
+
+    @abstractmethod
+    def wait(self, connection: BaseDatabaseWrapper, seconds: float) -> bool:
+        """Wait for a change, the time, or the doorbell; True only for the doorbell."""
+
+    def close(self, connection: BaseDatabaseWrapper) -> None:
+        """Stop listening."""
+
+
+class Listen(Wakeup):
+    """PostgreSQL: LISTEN on the consumer's own connection, and wait for its socket beside the doorbell."""
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        super().__init__(doorbell)
+        self._listening: Any = None
+        self._notified = False
+
+    def watch(self, connection: BaseDatabaseWrapper) -> None:
+        """Listen, on each new connection once, and forget what was announced before this look."""
+        connection.ensure_connection()
+        if connection.connection is not self._listening:
+            self._listen(connection)
+        self._notified = False
+        self._drop_backlog()
+
+    def _listen(self, connection: BaseDatabaseWrapper) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+        self._listening = connection.connection
+        if hasattr(self._listening, "add_notify_handler"):
+            # psycopg 3 may read a notification together with the answer to any query; psycopg 2 keeps those in a list.
+            self._listening.add_notify_handler(self._on_notify)
+
+    def _on_notify(self, _notification: Any) -> None:
+        self._notified = True
+
+    def _drop_backlog(self) -> bool:
+        backlog = getattr(self._listening, "notifies", None)
+        if not isinstance(backlog, list) or not backlog:
+            return False
+        backlog.clear()
+        return True
+
+    def wait(self, connection: BaseDatabaseWrapper, seconds: float) -> bool:
+        """Wait. A readable socket is either a notification or the end of the connection: the next look will tell."""
+        if self._notified or self._drop_backlog():
+            return False
+        return self._doorbell.wait(min(seconds, LOOK), [self._listening.fileno()])
+
+    def close(self, connection: BaseDatabaseWrapper) -> None:
+        """Stop listening: a pool may give this connection to somebody else."""
+        if self._listening is None or connection.connection is not self._listening:
+            return
+        if hasattr(self._listening, "remove_notify_handler"):
+            self._listening.remove_notify_handler(self._on_notify)
+        self._listening = None
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute(f"UNLISTEN {CHANNEL}")
+
+
+class Probe(Wakeup):
+    """SQLite: ask every 20 ms whether another connection has written to the file, which takes some microseconds."""
+
+    PERIOD: ClassVar[float] = 0.02
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        super().__init__(doorbell)
+        self._version: Any = None
+
+    def watch(self, connection: BaseDatabaseWrapper) -> None:
+        """Remember the file's state. What this connection writes itself doesn't change it, and needn't."""
+        connection.ensure_connection()
+        self._version = self._read(connection)
+
+    @staticmethod
+    def _read(connection: BaseDatabaseWrapper) -> Any:
+        # Past Django's cursor, whose wrappers would cost more than the question.
+        with connection.wrap_database_errors:
+            return connection.connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def wait(self, connection: BaseDatabaseWrapper, seconds: float) -> bool:
+        """Wait until the file changes."""
+        end = clock.monotonic() + min(seconds, LOOK)
+        while (left := end - clock.monotonic()) > 0:
+            if self._doorbell.wait(min(left, self.PERIOD)):
+                return True
+            if self._read(connection) != self._version:
+                return False
+        return False
+
+
+class Timer(Wakeup):
+    """MySQL and MariaDB can't tell: look again after 20 ms, and less and less often while nothing comes."""
+
+    FIRST: ClassVar[float] = 0.02
+    LAST: ClassVar[float] = 0.2
+    GROWTH: ClassVar[float] = 1.1
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        super().__init__(doorbell)
+        self._pause = self.FIRST
+        self._idle_looks = 0
+
+    def watch(self, connection: BaseDatabaseWrapper) -> None:
+        """Count the looks: two in a row without a wait between them mean that there is work."""
+        self._idle_looks += 1
+        if self._idle_looks > 1:
+            self._pause = self.FIRST
+
+    def wait(self, connection: BaseDatabaseWrapper, seconds: float) -> bool:
+        """Wait for the pause, or less."""
+        self._idle_looks = 0
+        pause, self._pause = self._pause, min(self._pause * self.GROWTH, self.LAST)
+        return self._doorbell.wait(min(seconds, pause))
+
+
+def wakeup_of(connection: BaseDatabaseWrapper, doorbell: Doorbell) -> Wakeup:
+    """Return what a connection's database offers."""
+    if connection.vendor == "sqlite":
+        return Probe(doorbell)
+    # Behind a pooler that shares sessions (which is when Django wants this option set), LISTEN would hear nothing.
+    shares_sessions = connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    if connection.vendor == "postgresql" and not shares_sessions:
+        return Listen(doorbell)
+    return Timer(doorbell)
