@@ -1,0 +1,1 @@
+"""A tea shop: the app whose tasks show what there is."""
