@@ -40,6 +40,10 @@ class TaskResult(models.Model):
         verbose_name = _("task result")
         verbose_name_plural = _("task results")
         ordering = ("-id",)
+        permissions = (
+            ("rerun_taskresult", _("Can run tasks again")),
+            ("revoke_taskresult", _("Can revoke tasks")),
+        )
         # Every index is paid for by every task, so there are two: the id, and what retention needs. (A constraint,
         # since unique=True on a text column makes PostgreSQL keep a second index for LIKE.)
         constraints = (models.UniqueConstraint(fields=["task_id"], name="django_tasks_result_once"),)
