@@ -1,0 +1,51 @@
+"""The broker contract, kept by every broker of this package."""
+
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+
+from django_tasks.brokers.broker import Broker
+from django_tasks.brokers.database import DatabaseBroker
+from django_tasks.brokers.memory import MemoryBroker
+
+# Before it is imported, so that its assertions say what they saw.
+pytest.register_assert_rewrite("django_tasks.testing.broker_contract")
+
+from django_tasks.testing.broker_contract import BrokerContract  # noqa: E402
+
+
+class TestMemoryBroker(BrokerContract):
+    @pytest.fixture
+    def broker(self) -> Iterator[Broker]:
+        broker = MemoryBroker("contract")
+        broker.clear()
+        yield broker
+        broker.clear()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSQLite(BrokerContract):
+    @pytest.fixture
+    def broker(self) -> Broker:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        assert sqlite3.sqlite_version_info >= (3, 35)
+        return DatabaseBroker("default")
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+class TestPostgreSQL(BrokerContract):
+    @pytest.fixture
+    def broker(self) -> Broker:
+        return DatabaseBroker("postgres")
+
+
+@pytest.mark.mysql
+@pytest.mark.django_db(transaction=True, databases=["default", "mysql"])
+class TestMySQL(BrokerContract):
+    @pytest.fixture
+    def broker(self) -> Broker:
+        return DatabaseBroker("mysql")
