@@ -13,6 +13,10 @@ from django.conf import settings as django_settings
 from django_tasks.conf_options import OPTIONS
 
 
+#: What ``app.conf`` was given; kept beside the cached values, which are forgotten more often.
+_overrides: dict[str, Any] = {}
+
+
 class Settings:
     """Attribute access to every setting by its upper-case name.
 
@@ -29,10 +33,22 @@ class Settings:
 
     def configured(self, name: str, default: Any = None) -> Any:
         """Return what the project set, before any conversion, or ``default``."""
+        if name in _overrides:
+            return _overrides[name]
         own: Mapping[str, Any] = getattr(django_settings, "DJANGO_TASKS", None) or {}
         if name in own:
             return own[name]
         return getattr(django_settings, "CELERY_" + name, default)
+
+    def override(self, name: str, value: Any) -> None:
+        """Give a setting another value in this process: it wins over what Django's settings say."""
+        _overrides[name] = value
+        self.reset()
+
+    def drop_overrides(self) -> None:
+        """Let Django's settings count again."""
+        _overrides.clear()
+        self.reset()
 
     def is_configured(self, name: str) -> bool:
         """Whether the project sets this itself."""

@@ -64,6 +64,9 @@ def _origin(task: Any) -> tuple[str, str]:
 #: The one registry of the process.
 registry = TaskRegistry()
 
+#: What ``app.add_periodic_task`` was given, for beat: name → {"task", "schedule", "args", "kwargs", "options"}.
+periodic_tasks: dict[str, dict[str, Any]] = {}
+
 
 def import_task_modules(packages: Iterable[str], related_name: str = "tasks") -> list[str]:
     """Import ``<package>.<related_name>`` of every package that has one; return the imported names.

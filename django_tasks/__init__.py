@@ -1,0 +1,1 @@
+"""Background tasks for Django, in Celery's words."""

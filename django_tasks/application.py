@@ -1,0 +1,342 @@
+"""``app``: the one task app of a Django project."""
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, overload
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.core.signals import setting_changed
+from django.db import connections, router
+
+from django_tasks import brokers, result_backends, routing
+from django_tasks.canvas import Signature, signature
+from django_tasks.canvas.dispatch import send_call
+from django_tasks.clock import now
+from django_tasks.conf import settings
+from django_tasks.conf_options import OPTIONS
+from django_tasks.context import CurrentTask, current_task
+from django_tasks.registry import TaskRegistry, periodic_tasks, registry
+from django_tasks.result import AsyncResult, EagerResult, GroupResult, ResultSet
+from django_tasks.result_backends.backend import ResultBackend
+from django_tasks.tasks import Task, register, shared_task, task_name
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from django_tasks.canvas.calls import CallOptions
+    from django_tasks.tasks.declaring import BindingDecorator, Decorator
+    from django_tasks.tasks.options import TaskOptions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Conf:
+    """The settings under Celery's names: ``app.conf.task_routes``, ``app.conf["TASK_ROUTES"]``.
+
+    What is assigned here holds in this process only, and wins over ``DJANGO_TASKS``. An unknown name raises
+    AttributeError (KeyError for items), naming the nearest one.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(settings, _setting(name, AttributeError))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(settings, _setting(name, KeyError))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and _upper(name) in OPTIONS
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.lower() for name in OPTIONS)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a setting, or ``default`` if there is none of this name."""
+        return self[name] if name in self else default
+
+    def update(self, values: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Override settings in this process. Connections that were made with the old ones are forgotten."""
+        for name, value in {**(values or {}), **more}.items():
+            settings.override(_setting(name, KeyError), value)
+        # Whatever was made from the settings listens to this, as in tests.
+        setting_changed.send(sender=type(self), setting="DJANGO_TASKS", value=None, enter=True)
+
+    def __repr__(self) -> str:
+        return "<conf: the settings of DJANGO_TASKS>"
+
+
+def _upper(name: str) -> str:
+    name = name.upper()
+    return name.removeprefix("CELERY_") if name.startswith("CELERY_") else name
+
+
+def _setting(name: str, error: type[Exception]) -> str:
+    upper = _upper(name)
+    if upper not in OPTIONS:
+        near = get_close_matches(upper, OPTIONS, n=1)
+        raise error(f"there is no setting {name!r}" + (f"; did you mean {near[0].lower()!r}?" if near else ""))
+    return upper
+
+
+class Moment:
+    """A point in an app's start: ``@app.on_after_finalize.connect``. Who connects later is called at once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._receivers: list[Callable[..., Any]] = []
+        self._sent: dict[str, Any] | None = None
+
+    def connect(self, receiver: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Call ``receiver(sender=app, **kwargs)`` when the moment has come; also a decorator, with or without options."""
+        if receiver is None:
+            return self.connect
+        self._receivers.append(receiver)
+        if self._sent is not None:
+            receiver(**self._sent)
+        return receiver
+
+    def disconnect(self, receiver: Callable[..., Any]) -> bool:
+        """Forget a receiver; says whether it was connected."""
+        known = receiver in self._receivers
+        if known:
+            self._receivers.remove(receiver)
+        return known
+
+    def send(self, **kwargs: Any) -> None:
+        """Call the receivers, once in the life of the process; what they raise is the project's to see."""
+        if self._sent is None:
+            self._sent = kwargs
+            for receiver in list(self._receivers):
+                receiver(**kwargs)
+
+
+#: Celery's control commands that need a conversation with the workers.
+COMMANDS_TO_COME: Final = frozenset(
+    {
+        "add_consumer",
+        "autoscale",
+        "broadcast",
+        "cancel_consumer",
+        "disable_events",
+        "election",
+        "enable_events",
+        "heartbeat",
+        "inspect",
+        "ping",
+        "pool_grow",
+        "pool_restart",
+        "pool_shrink",
+        "rate_limit",
+        "revoke_by_stamped_headers",
+        "shutdown",
+        "time_limit",
+    }
+)
+
+
+class Control:
+    """Commands to the workers. What works now goes by way of the database; the rest raises NotImplementedError."""
+
+    def revoke(
+        self, task_id: str | Iterable[str], destination: Any = None, terminate: bool = False, signal: str = "SIGTERM", **kwargs: Any
+    ) -> None:
+        """Let no worker start these tasks; with ``terminate`` stop them where they run. Takes effect within seconds."""
+        if destination is not None:
+            raise NotImplementedError("revoke(destination=...) comes in a later release; without it every worker is told. Nothing was revoked")
+        model: Any = apps.get_model("django_tasks", "Revocation")
+        task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        moment = now()
+        model.objects.bulk_create(
+            [model(task_id=each, terminate=terminate, signal=str(signal), revoked_at=moment) for each in dict.fromkeys(task_ids)],
+            update_conflicts=True,
+            update_fields=["terminate", "signal", "revoked_at"],
+            **_unique_fields(),
+        )
+
+    def terminate(self, task_id: str | Iterable[str], destination: Any = None, signal: str = "SIGTERM", **kwargs: Any) -> None:
+        """``revoke`` with ``terminate=True``."""
+        self.revoke(task_id, destination, terminate=True, signal=signal)
+
+    def purge(self, connection: Any = None) -> int:
+        """Delete all messages that wait in this project's queues; returns how many."""
+        broker = brokers.current()
+        names = dict.fromkeys([*routing.current().queue_names, *broker.queues()])
+        return sum(broker.purge(name) for name in names)
+
+    discard_all = purge
+
+    def __getattr__(self, name: str) -> Any:
+        if name in COMMANDS_TO_COME:
+            raise NotImplementedError(f"app.control.{name} comes in a later release; revoke, terminate and purge work now")
+        raise AttributeError(f"app.control has no command {name!r}")
+
+
+def _unique_fields() -> dict[str, Any]:
+    # MySQL finds the conflicting row by itself, and Django refuses to be told how.
+    model: Any = apps.get_model("django_tasks", "Revocation")
+    features = connections[router.db_for_write(model)].features
+    return {"unique_fields": ["task_id"]} if features.supports_update_conflicts_with_target else {}
+
+
+class App:
+    """The task app of the Django project. There is one, ``django_tasks.app``; it needs no configuration of its own."""
+
+    #: Module part of the names of tasks in a script that is run directly.
+    main = "__main__"
+    Task = Task
+    AsyncResult = AsyncResult
+    GroupResult = GroupResult
+    ResultSet = ResultSet
+    EagerResult = EagerResult
+
+    def __init__(self) -> None:
+        self.conf = Conf()
+        self.control = Control()
+        #: Sent once when the apps are ready, before ``on_after_finalize``.
+        self.on_after_configure = Moment("on_after_configure")
+        #: Sent once when every app's tasks are known: the place for ``add_periodic_task``.
+        self.on_after_finalize = Moment("on_after_finalize")
+
+    # ---- declaring
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, *, bind: Literal[True], **options: "Unpack[TaskOptions]") -> "BindingDecorator": ...
+    @overload
+    def task(self, *, bind: Literal[False] = False, **options: "Unpack[TaskOptions]") -> "Decorator": ...
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Make a task of a function: the same as ``shared_task``, as there is one app."""
+        return shared_task(**options) if function is None else shared_task(function)
+
+    def register_task(self, task: Any, **options: Any) -> Task[Any, Any]:
+        """Register an instance of a task class; returns the task that holds the name."""
+        for name, value in options.items():
+            setattr(task, name, value)
+        return register(task)
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        """Name → task, for every task that this process knows."""
+        return registry
+
+    def gen_task_name(self, name: str, module: str | None) -> str:
+        """Return the name that a function of a module gets as a task."""
+        return task_name(name, module, self.main)
+
+    @property
+    def current_task(self) -> CurrentTask | None:
+        """The task that runs here, or None."""
+        return current_task if current_task else None
+
+    current_worker_task = current_task
+
+    # ---- calling
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: "Unpack[CallOptions]",
+    ) -> AsyncResult[Any]:
+        """Send a task by its name, which this process need not know. Arguments are not checked."""
+        args, kwargs, call_options = tuple(args or ()), dict(kwargs or {}), dict(options)
+        known = registry.find(name)
+        if known is not None:
+            call_options = known._call_options(args, kwargs, call_options)
+        return send_call(name, args, kwargs, call_options)
+
+    async def asend_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: "Unpack[CallOptions]",
+    ) -> AsyncResult[Any]:
+        """``send_task`` for async code."""
+        return await sync_to_async(self.send_task, thread_sensitive=True)(name, args, kwargs, **options)
+
+    def signature(self, varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
+        """Make a signature of a task, a task's name, or a wire form."""
+        return signature(varies, *args, **kwargs)
+
+    @property
+    def backend(self) -> ResultBackend:
+        """The result backend."""
+        return result_backends.current()
+
+    # ---- periodic tasks
+
+    def add_periodic_task(
+        self, schedule: Any, sig: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, name: str | None = None, **opts: Any
+    ) -> str:
+        """Let beat send a task by a schedule: ``app.add_periodic_task(crontab(hour=4), report.s())``.
+
+        Call it in a receiver of ``on_after_finalize``. Returns the entry's name; the same name replaces the entry.
+        """
+        call = sig.clone(args, kwargs) if isinstance(sig, Signature) else signature(sig, tuple(args), dict(kwargs or {}))
+        key = name or repr(call)
+        periodic_tasks[key] = {
+            "task": call.task,
+            "schedule": schedule,
+            "args": call.args,
+            "kwargs": call.kwargs,
+            "options": {**call.options, **opts},
+        }
+        return key
+
+    # ---- starting
+
+    def finalize(self) -> None:
+        """Say that the apps are ready and every task is known: sends ``on_after_configure`` and ``on_after_finalize``.
+
+        ``AppConfig.ready`` calls it; later calls do nothing.
+        """
+        self.on_after_configure.send(sender=self, source=self.conf)
+        self.on_after_finalize.send(sender=self)
+
+    # ---- what comes later
+
+    @property
+    def events(self) -> NoReturn:
+        """Monitoring events; they come in a later release."""
+        raise NotImplementedError("app.events comes in a later release; the results and workers in the admin show what happens")
+
+    def connection(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """A kombu connection; brokers by way of kombu come in a later release."""
+        raise NotImplementedError(
+            "app.connection() hands out kombu connections, which come in a later release; app.send_task() and app.control.purge() reach the broker"
+        )
+
+    def autodiscover_tasks(self, packages: Any = None, related_name: str = "tasks", force: bool = False) -> None:
+        """Accepted from Celery: every installed app's ``tasks`` module is imported anyway."""
+
+    def config_from_object(self, *args: Any, **kwargs: Any) -> None:
+        """Accepted from Celery: settings come from Django's ``DJANGO_TASKS``, or ``CELERY_*``."""
+
+    def __repr__(self) -> str:
+        return f"<app: {len(registry)} tasks>"
+
+
+#: The one app of the project.
+app = App()
+
+
+def finalize() -> None:
+    """Send the app's start-up signals, once; called when Django's apps are ready."""
+    app.finalize()
+
+
+__all__ = ["App", "Conf", "Moment", "app", "finalize"]

@@ -1,0 +1,134 @@
+"""What a failure sets off: error callbacks, and the failure of everything that was to come after it."""
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+from django_tasks.canvas.dispatch import at_once
+from django_tasks.canvas.groups import group
+from django_tasks.canvas.signatures import Signature, maybe_signature
+from django_tasks.clock import now
+from django_tasks.conf import settings
+from django_tasks.context import Request
+from django_tasks.executor import format_traceback, loop_thread
+from django_tasks.messages import TaskMessage
+from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.result_backends.encoding import encode_exception, encode_value
+from django_tasks.states import FAILURE
+
+logger = logging.getLogger("django_tasks.canvas")
+
+
+class Failure:
+    """An exception as results keep it, encoded once for all tasks that share it."""
+
+    def __init__(self, error: BaseException, state: str = FAILURE) -> None:
+        self.error = error
+        self.state = state
+
+    @cached_property
+    def encoded(self) -> tuple[str, str, str]:
+        """Text, content type and content encoding."""
+        return encode_value(encode_exception(self.error), settings.RESULT_SERIALIZER)
+
+    @cached_property
+    def traceback(self) -> str:
+        """The traceback as text."""
+        return format_traceback(self.error)
+
+    def meta(self, sig: Mapping[str, Any]) -> ResultMeta:
+        """Return the result of a call that will never be made."""
+        options = sig.get("options") or {}
+        text, content_type, content_encoding = self.encoded
+        return ResultMeta(
+            task_id=options["task_id"],
+            status=self.state,
+            result=text,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            traceback=self.traceback,
+            date_done=now(),
+            name=sig["task"],
+            group_id=options.get("group_id"),
+            group_index=options.get("group_index"),
+            root_id=options.get("root_id"),
+            parent_id=options.get("parent_id"),
+            chord=options.get("chord"),
+        )
+
+
+def failed_metas(sigs: Sequence[Mapping[str, Any]], failure: Failure) -> list[ResultMeta]:
+    """Return the results of calls that will never be made; those that are parts of a chord count as its parts."""
+    return [failure.meta(sig) for sig in _waited_for(sigs) if (sig.get("options") or {}).get("task_id")]
+
+
+def _waited_for(sigs: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the calls by whose ids somebody may wait: a chord is waited for by its body, a group by its members."""
+    for sig in sigs:
+        kind, kwargs = sig.get("subtask_type"), sig.get("kwargs") or {}
+        if kind == "chord":
+            yield from _waited_for([kwargs["body"]] if kwargs.get("body") else [])
+        elif kind in {"group", "chain"}:
+            yield from _waited_for(kwargs.get("tasks") or [])
+        else:
+            yield sig
+
+
+def call_errbacks(
+    errbacks: Sequence[Any],
+    task_id: str | None,
+    root_id: str | None,
+    error: BaseException,
+    *,
+    task: str = "",
+    request: Request | None = None,
+) -> None:
+    """Call the error callbacks that take ``(request, exc, traceback)`` here, and send the others with the task's id."""
+    to_send: list[Signature[Any]] = []
+    for wire in errbacks:
+        errback = maybe_signature(wire)
+        if not takes_failure(errback):
+            to_send.append(errback)
+            continue
+        if request is None:
+            request = Request(message=TaskMessage(id=task_id or "", task=task, root_id=root_id))
+        _call(errback, request, error, error.__traceback__)
+    if to_send:
+        calls = group(to_send)
+        send = calls.apply if (request is not None and request.is_eager) else calls.apply_async
+        send((task_id,), parent_id=task_id, root_id=root_id or task_id)
+
+
+def _call(errback: Signature[Any], request: Request, error: BaseException, traceback: TracebackType | None) -> None:
+    try:
+        with at_once():
+            returned = errback(request, error, traceback)
+            if inspect.iscoroutine(returned):
+                loop_thread.run(returned)
+    except Exception:
+        logger.exception("The error callback %s of task %s failed", errback.task, request.message.id)
+
+
+def takes_failure(errback: Signature[Any]) -> bool:
+    """Whether the error callback's function takes more than one argument from its caller.
+
+    Tasks that this process doesn't know, and those with ``bind=True`` (they may want to retry), are sent instead.
+    """
+    task = errback.find_task()
+    if task is None or not getattr(task, "is_plain_function", False):
+        return False
+    try:
+        parameters = inspect.signature(task.run).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return True
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not errback.immutable:
+        # Stored arguments come last, so they fill the last places; named ones fill theirs.
+        positional = [name for name in positional if name not in errback.kwargs]
+        return len(positional) - len(errback.args) > 1
+    return len(positional) > 1

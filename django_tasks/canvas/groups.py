@@ -1,0 +1,203 @@
+"""``group``: tasks that run side by side."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from django_tasks.canvas.calls import new_id
+from django_tasks.canvas.dispatch import note_child, sending
+from django_tasks.canvas.signatures import Signature, maybe_signature, members_of, merge_options
+from django_tasks.conf import settings
+from django_tasks.result import GroupResult
+
+
+@Signature.register_type()
+class group(Signature[list[Any]]):
+    """Tasks to run in parallel: ``group(add.s(i, i) for i in range(10))``.
+
+    Calling it (or ``delay``, ``apply_async``) sends all members in one publish and returns a GroupResult; arguments
+    go to every member. ``group(...) | task.s()`` is a chord. Options given are those of each member.
+    """
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "group":
+        """Make a group from its wire form."""
+        made = cls([maybe_signature(task) for task in d["kwargs"]["tasks"]], **(d.get("options") or {}))
+        made.args = tuple(d.get("args") or ())
+        return made
+
+    def __init__(self, *tasks: Any, **options: Any) -> None:
+        options.pop("app", None)
+        if len(tasks) == 1:
+            if isinstance(tasks[0], group):
+                tasks = (tasks[0].tasks,)
+            elif isinstance(tasks[0], Signature):
+                tasks = (tasks[0].clone(),)
+        super().__init__("celery.group", (), {"tasks": members_of(tasks)}, options, subtask_type="group")
+
+    @property
+    def tasks(self) -> "list[Signature[Any]]":
+        """The members."""
+        return cast("list[Signature[Any]]", self.kwargs["tasks"])
+
+    @tasks.setter
+    def tasks(self, members: Iterable[Any]) -> None:
+        self.kwargs["tasks"] = [maybe_signature(member) for member in members]
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __bool__(self) -> bool:
+        return True  # as a dictionary it has keys, whatever the number of members
+
+    def __call__(self, *partial_args: Any, **options: Any) -> Any:
+        """Send the members with these arguments."""
+        return self.apply_async(partial_args, **options)
+
+    def __or__(self, other: Any) -> Any:  # type: ignore[override]
+        """``group | task``: run the task with the list of the members' results."""
+        if not isinstance(other, Signature):
+            return NotImplemented
+        if isinstance(other, group) and not other.tasks:
+            return self
+        chord: Any = self.TYPES["chord"]
+        return chord(self, body=other)
+
+    def chained(self) -> "list[Signature[Any]]":
+        """Return itself, or what its only member puts into a chain."""
+        return self.tasks[0].chained() if len(self.tasks) == 1 else [self]
+
+    def parts(self) -> int:
+        """Return how many results the members contribute to a chord."""
+        return sum(task.parts() for task in self.tasks)
+
+    def leaves(self) -> "Iterator[Signature[Any]]":
+        """Yield the members, with those of nested groups in their place; empty chains have nothing to run."""
+        for task in self.tasks:
+            if isinstance(task, group):
+                yield from task.leaves()
+            elif task.subtask_type != "chain" or task.kwargs["tasks"]:
+                yield task
+
+    # ---- calling it
+
+    def apply_async(  # type: ignore[override]
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        add_to_parent: bool = True,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Send all members in one publish; returns a GroupResult. Links belong on the members, or make it a chord."""
+        if link is not None or link_error is not None:
+            raise TypeError("a group takes no link or link_error: use a chord, or link the members; nothing was sent")
+        if settings.TASK_ALWAYS_EAGER:
+            return self.apply(args, kwargs, **options)
+        if not self.tasks:
+            return self.freeze()
+        given = merge_options(self.options, {name: value for name, value in options.items() if value is not None})
+        group_id = given.pop("task_id", None) or new_id()
+        given.pop("group_index", None)
+        given["group_id"] = group_id
+        with sending():
+            results = [_send_member(task, index, args, kwargs, given) for index, task in enumerate(self.leaves())]
+        result: Any = GroupResult(group_id, results)
+        if len(results) == 1 and isinstance(results[0], GroupResult):
+            result = results[0]  # a lone chain that ends in a group: its members are what one waits for
+        if add_to_parent:
+            note_child(result)
+        return result
+
+    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the members here, one after the other; returns a GroupResult."""
+        if not self.tasks:
+            return self.freeze()
+        given = merge_options(self.options, options)
+        group_id = given.pop("task_id", None) or new_id()
+        given["group_id"] = group_id
+        return GroupResult(group_id, [task.clone().apply(args, kwargs, **given) for task in self.leaves()])
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Give every member its id; returns the GroupResult."""
+        options = self.options
+        own_id = options.get("task_id")
+        if own_id is None:
+            own_id = options["task_id"] = new_id()
+        if group_id:
+            options["group_id"] = group_id
+        if chord is not None:
+            options["chord"] = chord
+        if group_index is not None:
+            options["group_index"] = group_index
+        root_id = options.setdefault("root_id", root_id)
+        parent_id = options.setdefault("parent_id", parent_id)
+        self.tasks = [task.clone() for task in self.leaves()]
+        results = [
+            task.freeze(group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id, group_index=index)
+            for index, task in enumerate(self.tasks)
+        ]
+        return GroupResult(own_id, results)
+
+    _freeze = freeze
+
+    def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> "group":
+        """Give the members growing countdowns: start, start + step … up to stop; returns the group itself."""
+        countdown = start
+        for task in self.tasks:
+            task.set(countdown=countdown)
+            countdown = countdown + step if stop is None else min(countdown + step, stop)
+        return self
+
+    # ---- changing it
+
+    def clone(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> "group":
+        """Return a copy; the members are shared."""
+        return cast(group, super().clone(args, kwargs, **options))
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Say whether the members take further arguments."""
+        for task in self.tasks:
+            task.set_immutable(immutable)
+
+    def link(self, callback: Any) -> Any:
+        """Call ``callback``, without arguments, when the first member succeeds. For all results use a chord."""
+        return self.tasks[0].link(callback.clone().set(immutable=True))
+
+    def link_error(self, errback: Any) -> Any:
+        """Call ``errback`` for every member that fails."""
+        errback = maybe_signature(errback)
+        return tuple(task.link_error(errback.clone()) for task in self.tasks)
+
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Stamp every member."""
+        visited = None if visitor is None else visitor.on_group_start(self, **headers) or {}
+        stamps = self._stamps(visited, append_stamps, **headers)
+        self.stamp_links(visitor, append_stamps, **stamps)
+        for task in self.tasks:
+            task.stamp(visitor, append_stamps, **stamps)
+        if visitor is not None:
+            visitor.on_group_end(self, **stamps)
+        return self
+
+    def __repr__(self) -> str:
+        return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
+
+
+def _send_member(task: Signature[Any], index: int, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+    if task.subtask_type is not None:
+        # A workflow inside the group: a copy gets its ids, so that what is sent is what the result stands for.
+        task = task.clone()
+        result = task.freeze(group_id=options["group_id"], root_id=options.get("root_id"), group_index=index)
+        task.apply_async(args, kwargs, add_to_parent=False, **options)
+        return result
+    return task.apply_async(args, kwargs, **{**options, "group_index": index, "add_to_parent": False})

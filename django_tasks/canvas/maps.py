@@ -1,0 +1,93 @@
+"""``xmap``, ``xstarmap`` and ``chunks``: one task for many items."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar
+
+from django_tasks.canvas.groups import group
+from django_tasks.canvas.signatures import Signature, maybe_signature
+
+
+class Mapped(Signature[list[Any]]):
+    """A task and the items it is to be called with, in one message."""
+
+    task_name: ClassVar[str]
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "Mapped":
+        """Make it from its wire form."""
+        return cls(d["kwargs"]["task"], d["kwargs"]["it"], **(d.get("options") or {}))
+
+    def __init__(self, task: Any, it: Iterable[Any], **options: Any) -> None:
+        options.pop("app", None)
+        items = {"task": maybe_signature(task), "it": list(it)}
+        super().__init__(self.task_name, (), items, options, immutable=True)
+
+    def apply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, route_name: str | None = None, **options: Any
+    ) -> Any:
+        """Send it; where the inner task has a queue or priority of its own, it goes there."""
+        inner = maybe_signature(self.kwargs["task"]).find_task()
+        own = {} if inner is None else inner.routing_options()
+        return super().apply_async((), {}, **{**own, **self.options, **options})
+
+
+@Signature.register_type()
+class xmap(Mapped):
+    """``task.map(items)``: call the task with each item, one after the other in one process."""
+
+    task_name = "celery.map"
+
+    def __repr__(self) -> str:
+        return f"[{self.kwargs['task']['task']}(x) for x in {self.kwargs['it']!r:.100}]"
+
+
+@Signature.register_type()
+class xstarmap(Mapped):
+    """``task.starmap(items)``: call the task with each item's elements as arguments, in one process."""
+
+    task_name = "celery.starmap"
+
+    def __repr__(self) -> str:
+        return f"[{self.kwargs['task']['task']}(*x) for x in {self.kwargs['it']!r:.100}]"
+
+
+@Signature.register_type()
+class chunks(Signature[list[Any]]):
+    """``task.chunks(items, n)``: a group of starmaps, each over ``n`` items. Fewer, larger messages."""
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "chunks":
+        """Make it from its wire form."""
+        return cls(d["kwargs"]["task"], d["kwargs"]["it"], d["kwargs"]["n"], **(d.get("options") or {}))
+
+    @classmethod
+    def apply_chunks(cls, task: Any, it: Iterable[Any], n: int, app: Any = None) -> Any:
+        """Send the chunks; returns their GroupResult."""
+        return cls(task, it, n)()
+
+    def __init__(self, task: Any, it: Iterable[Any], n: int, **options: Any) -> None:
+        options.pop("app", None)
+        if n < 1:
+            raise ValueError(f"chunks of {n} items can't be made; n must be 1 or more")
+        items = {"task": maybe_signature(task), "it": list(it), "n": n}
+        super().__init__("celery.chunks", (), items, options, immutable=True)
+
+    def __call__(self, **options: Any) -> Any:
+        """Send the chunks; returns their GroupResult."""
+        return self.apply_async(**options)
+
+    def apply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, route_name: str | None = None, **options: Any
+    ) -> Any:
+        """Send the chunks, in one publish; returns their GroupResult."""
+        return self.group().apply_async((), {}, **{**self.options, **options})
+
+    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the chunks here; returns their GroupResult."""
+        return self.group().apply((), {}, **{**self.options, **options})
+
+    def group(self) -> group:
+        """Return the group of starmaps."""
+        items = iter(self.kwargs["it"])
+        return group(xstarmap(self.kwargs["task"], part) for part in iter(lambda: list(islice(items, self.kwargs["n"])), []))

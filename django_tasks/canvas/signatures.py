@@ -1,0 +1,492 @@
+"""``Signature``: a call that has not been made yet. A dictionary, as it lies in a message, with methods."""
+
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from copy import deepcopy
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
+
+from django_tasks.canvas.calls import listed, new_id
+from django_tasks.canvas.dispatch import send_call
+from django_tasks.exceptions import NotRegistered
+from django_tasks.registry import registry
+from django_tasks.result import AsyncResult
+
+R = TypeVar("R")
+Kind: TypeAlias = "type[Signature[Any]]"
+S = TypeVar("S", bound=Kind)
+
+#: Options that later ones never replace: a chord that lost a member's group would wait for ever.
+FIXED_OPTIONS = frozenset({"group_id", "stamped_headers"})
+
+
+class Signature(dict[str, Any], Generic[R]):
+    """A task with some or all of its arguments, and the options to call it with.
+
+    Made by ``task.s(...)``, ``task.si(...)`` or ``signature(name, args, kwargs)``; combined with ``|``, ``group`` and
+    ``chord``; sent by ``delay`` and ``apply_async``. Arguments given then go before the stored ones, unless the
+    signature is immutable. It equals its wire form, a dictionary with ``task``, ``args``, ``kwargs``, ``options``,
+    ``subtask_type`` and ``immutable``.
+    """
+
+    #: Kind of signature (``subtask_type``) to its class; each canvas primitive enters itself.
+    TYPES: ClassVar[dict[str, Kind]] = {}
+    _task: Any = None
+
+    @classmethod
+    def register_type(cls, name: str | None = None) -> Callable[[S], S]:
+        """Decorate a subclass of your own so that messages can carry it, by the name of the class or another."""
+
+        def register(subclass: S) -> S:
+            cls.TYPES[name or subclass.__name__] = subclass
+            return subclass
+
+        return register
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "Signature[Any]":
+        """Make a signature of the right class from its wire form."""
+        kind = d.get("subtask_type")
+        if kind:
+            known = cls.TYPES.get(kind)
+            if known is None:
+                raise ValueError(f"unknown kind of signature {kind!r}; known are {', '.join(sorted(cls.TYPES))}")
+            if known is not cls:
+                return known.from_dict(d, app=app)
+        return Signature(d, app=app)
+
+    def __init__(
+        self,
+        task: Any = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        type: Any = None,  # noqa: A002  Celery's name
+        subtask_type: str | None = None,
+        immutable: bool = False,
+        app: Any = None,
+        **ex: Any,
+    ) -> None:
+        if isinstance(task, Mapping):
+            # Messages may carry only what is needed; and what the caller's dictionary holds stays the caller's.
+            super().__init__(
+                task=task["task"],
+                args=tuple(task.get("args") or ()),
+                kwargs=dict(task.get("kwargs") or {}),
+                options=dict(task.get("options") or {}),
+                subtask_type=task.get("subtask_type"),
+                immutable=bool(task.get("immutable", False)),
+            )
+            return
+        if not isinstance(task, str):
+            self._task = type or task
+            task = task.name
+        super().__init__(
+            task=task,
+            args=tuple(args or ()),
+            kwargs=kwargs if isinstance(kwargs, dict) else dict(kwargs or {}),
+            options={**(options or {}), **ex},
+            subtask_type=subtask_type,
+            immutable=immutable,
+        )
+
+    # ---- what it holds
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return cast(str, self["task"])
+
+    name = task
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Positional arguments."""
+        return cast(tuple[Any, ...], self["args"])
+
+    @args.setter
+    def args(self, value: Sequence[Any]) -> None:
+        self["args"] = tuple(value)
+
+    # A property named ``kwargs`` etc. returns the very dictionary, so that changes reach the message.
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments."""
+        return cast(dict[str, Any], self["kwargs"])
+
+    @kwargs.setter
+    def kwargs(self, value: dict[str, Any]) -> None:
+        self["kwargs"] = value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Calling options, as ``apply_async`` takes them."""
+        return cast(dict[str, Any], self["options"])
+
+    @options.setter
+    def options(self, value: dict[str, Any]) -> None:
+        self["options"] = value
+
+    @property
+    def subtask_type(self) -> str | None:
+        """Kind of signature: None for a plain call, else ``chain``, ``group``, ``chord``, ``chunks`` …"""
+        return cast("str | None", self["subtask_type"])
+
+    @subtask_type.setter
+    def subtask_type(self, value: str | None) -> None:
+        self["subtask_type"] = value
+
+    @property
+    def immutable(self) -> bool:
+        """Whether results of earlier tasks and arguments of ``delay`` are kept away from the task."""
+        return cast(bool, self["immutable"])
+
+    @immutable.setter
+    def immutable(self, value: bool) -> None:
+        self["immutable"] = value
+
+    @property
+    def id(self) -> str | None:
+        """The task id, once the signature is frozen."""
+        return self.options.get("task_id")
+
+    @id.setter
+    def id(self, value: str | None) -> None:
+        self.options["task_id"] = value
+
+    @property
+    def root_id(self) -> str | None:
+        """Id of the workflow's first task, if set."""
+        return self.options.get("root_id")
+
+    @property
+    def parent_id(self) -> str | None:
+        """Id of the task that sends this one, if set."""
+        return self.options.get("parent_id")
+
+    @property
+    def type(self) -> Any:
+        """The task object; NotRegistered where this process doesn't know the task."""
+        task = self.find_task()
+        if task is None:
+            raise NotRegistered(self["task"])
+        return task
+
+    def find_task(self) -> Any:
+        """Return the task object, or None where this process doesn't know the task."""
+        return self._task if self._task is not None else registry.find(self["task"])
+
+    # ---- calling it
+
+    def __call__(self, *partial_args: Any, **partial_kwargs: Any) -> Any:
+        """Call the task's function here and now."""
+        args, kwargs, _ = self._merge(partial_args, partial_kwargs)
+        return self.type(*args, **kwargs)
+
+    def delay(self, *partial_args: Any, **partial_kwargs: Any) -> AsyncResult[R]:
+        """Send the task with these arguments before the stored ones."""
+        return cast("AsyncResult[R]", self.apply_async(partial_args, partial_kwargs))
+
+    def apply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, route_name: str | None = None, **options: Any
+    ) -> Any:
+        """Send the task: arguments go before the stored ones, options over them. Returns its AsyncResult."""
+        given = {name: value for name, value in options.items() if value is not None}
+        args, kwargs, given = self._merge(args, kwargs, given)
+        task = self.find_task()
+        if task is None:
+            return send_call(self["task"], args, kwargs, given)
+        return task.apply_async(args, kwargs, **given)
+
+    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run the task here and now; what comes back is an EagerResult."""
+        given = {name: value for name, value in options.items() if value is not None}
+        args, kwargs, given = self._merge(args, kwargs, given)
+        return self.type.apply(args, kwargs, **given)
+
+    def __invert__(self) -> Any:
+        """``~signature``: send it and wait for its result."""
+        return self.apply_async().get()
+
+    # ---- changing it
+
+    def _merge(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        force: bool = False,
+    ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+        merged = merge_options(self.options, options) if options else self.options
+        if self.immutable and not force:
+            return self.args, self.kwargs, merged
+        return (
+            (*args, *self.args) if args else self.args,
+            {**self.kwargs, **kwargs} if kwargs else self.kwargs,
+            merged,
+        )
+
+    def clone(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> "Signature[R]":
+        """Return a copy, with more arguments and options if given."""
+        new_args, new_kwargs, new_options = self._merge(args, kwargs, options)
+        copy = Signature.from_dict(
+            {
+                "task": self["task"],
+                "args": new_args,
+                "kwargs": dict(new_kwargs),
+                "options": copy_options(new_options),
+                "subtask_type": self["subtask_type"],
+                "immutable": self["immutable"],
+            }
+        )
+        copy._task = self._task
+        return copy
+
+    partial = clone
+
+    def replace(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> "Signature[R]":
+        """Return a copy with other arguments or options; None keeps them."""
+        copy = self.clone()
+        if args is not None:
+            copy.args = tuple(args)
+        if kwargs is not None:
+            copy.kwargs = kwargs
+        if options is not None:
+            copy.options = options
+        return copy
+
+    def set(self, immutable: bool | None = None, **options: Any) -> "Signature[R]":
+        """Set calling options, as ``sig.set(queue="slow", countdown=10)``; returns the signature itself."""
+        if immutable is not None:
+            self.set_immutable(immutable)
+        self.options.update(options)
+        return self
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Say whether the signature takes further arguments."""
+        self.immutable = immutable
+
+    def freeze(
+        self,
+        _id: str | None = None,
+        group_id: str | None = None,
+        chord: Any = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        group_index: int | None = None,
+    ) -> Any:
+        """Give the call its id now, and return the AsyncResult that it will have. Send it at most once after that."""
+        options = self.options
+        task_id = options.get("task_id")
+        if task_id is None:
+            task_id = options["task_id"] = _id or new_id()
+        if root_id:
+            options["root_id"] = root_id
+        if parent_id:
+            options["parent_id"] = parent_id
+        if group_id:
+            options.setdefault("group_id", group_id)
+        if chord is not None:
+            options["chord"] = chord
+        if group_index is not None:
+            options["group_index"] = group_index
+        return self.AsyncResult(task_id)
+
+    _freeze = freeze
+
+    def AsyncResult(self, task_id: str) -> Any:  # noqa: N802  Celery's name
+        """Return the AsyncResult of a call with this id."""
+        task = self.find_task()
+        return AsyncResult(task_id) if task is None else task.AsyncResult(task_id)
+
+    # ---- links
+
+    def append_to_list_option(self, key: str, value: Any) -> Any:
+        """Add a value to an option that is a list, unless it is in there."""
+        items = self._list_option(key)
+        if value not in items:
+            items.append(value)
+        return value
+
+    def extend_list_option(self, key: str, value: Any) -> None:
+        """Add values to an option that is a list."""
+        self._list_option(key).extend(listed(value))
+
+    def _list_option(self, key: str) -> MutableSequence[Any]:
+        items = self.options.get(key)
+        if not isinstance(items, MutableSequence):
+            items = self.options[key] = listed(items)
+        return items
+
+    def link(self, callback: Any) -> Any:
+        """Call ``callback`` with the result when the task succeeds. Returns the callback."""
+        return self.append_to_list_option("link", callback)
+
+    def link_error(self, errback: Any) -> Any:
+        """Call ``errback`` when the task fails for good. Returns the errback.
+
+        One that takes ``(request, exc, traceback)`` is called in the failed task's process; one that takes a single
+        argument is sent as a task, with the id of the failed task.
+        """
+        return self.append_to_list_option("link_error", errback)
+
+    def on_error(self, errback: Any) -> "Signature[R]":
+        """``link_error`` that returns the signature itself, for chaining."""
+        self.link_error(errback)
+        return self
+
+    def flatten_links(self) -> list[Any]:
+        """Return the signature and all its callbacks, and theirs."""
+        return [self, *(inner for link in listed(self.options.get("link")) for inner in link.flatten_links())]
+
+    # ---- combining
+
+    def __or__(self, other: Any) -> Any:  # type: ignore[override]  # dict's | merges; here it chains
+        """``a | b``: run b with a's result."""
+        if not isinstance(other, Signature):
+            return NotImplemented
+        chain: Any = self.TYPES["chain"]
+        return chain.of([self, *other.chained()])
+
+    def __ior__(self, other: Any) -> Any:  # type: ignore[override,misc]
+        return self.__or__(other)
+
+    def chained(self) -> "list[Signature[Any]]":
+        """Return what this signature puts into a chain: itself, or a chain's steps, or a small group's only member."""
+        return [self]
+
+    def parts(self) -> int:
+        """Return how many results this signature contributes to a chord."""
+        return 1
+
+    # ---- stamps
+
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Mark the call and its links with headers that travel with them; a visitor may choose them for each."""
+        self.stamp_links(visitor, append_stamps, **headers)
+        visited = None if visitor is None else visitor.on_signature(self, **headers) or {}
+        return self.set(**self._stamps(visited, append_stamps, **headers))
+
+    def stamp_links(self, visitor: Any, append_stamps: bool = False, **headers: Any) -> None:
+        """Stamp the callbacks and error callbacks only."""
+        for option, method in (("link", "on_callback"), ("link_error", "on_errback")):
+            stamps = deepcopy(headers)
+            links = [maybe_signature(link) for link in listed(self.options.get(option))]
+            for link in links:
+                visited = None if visitor is None else getattr(visitor, method)(link, **stamps) or {}
+                link.stamp(visitor, append_stamps, **merge_stamps(stamps, visited, append=append_stamps))
+            if links:
+                self.options[option] = links
+
+    def _stamps(self, visited: dict[str, Any] | None, append_stamps: bool, **headers: Any) -> dict[str, Any]:
+        stamps = merge_stamps(headers, visited, append=append_stamps)
+        names = set(stamps["stamped_headers"]) | set(self.options.get("stamped_headers") or ())
+        own = {name: value for name, value in self.options.items() if name in names}
+        stamps = merge_stamps(own, stamps, append=append_stamps)
+        stamps["stamped_headers"] = sorted(names)
+        return stamps
+
+    # ---- as a dictionary and as text
+
+    def __copy__(self) -> "Signature[R]":
+        return self.clone()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Signature[R]":
+        return self.clone()
+
+    def __reduce__(self) -> Any:
+        return signature, (dict(self),)
+
+    def __json__(self) -> dict[str, Any]:
+        return dict(self)
+
+    def reprcall(self, *args: Any, **kwargs: Any) -> str:
+        """Show the call as text, with more arguments if given."""
+        all_args, all_kwargs, _ = self._merge(args, kwargs, force=True)
+        shown = [repr(value) for value in all_args] + [f"{name}={value!r}" for name, value in all_kwargs.items()]
+        return f"{self['task']}({', '.join(shown)})"
+
+    def __repr__(self) -> str:
+        return self.reprcall()
+
+
+def copy_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a signature's options, so that links of the copy are its own.
+
+    A chord's body is shared: every part of the chord carries it, and nobody changes it.
+    """
+    return {name: value if name == "chord" or isinstance(value, str | int) else deepcopy(value) for name, value in options.items()}
+
+
+def merge_options(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the options of a call over a signature's own; what chords and stamps depend on stays."""
+    if not own:
+        return dict(given)
+    fixed = FIXED_OPTIONS.union(own.get("stamped_headers") or ()) if "stamped_headers" in own else FIXED_OPTIONS
+    return {**own, **{name: value for name, value in given.items() if name not in fixed or name not in own}}
+
+
+def merge_stamps(stamps: Mapping[str, Any], more: Mapping[str, Any] | None, *, append: bool) -> dict[str, Any]:
+    """Join two sets of stamps: what both have becomes a list of both with ``append``, else the later one counts."""
+    merged = dict(stamps)
+    names = list(merged.setdefault("stamped_headers", list(merged)))
+    if more:
+        names += more.get("stamped_headers") or [name for name in more if name != "stamped_headers"]
+    for name, value in (more or {}).items():
+        if name == "stamped_headers":
+            continue
+        if append and name in merged and merged[name] != value:
+            merged[name] = [*listed(merged[name]), *listed(value)]
+        else:
+            merged[name] = value
+    merged["stamped_headers"] = sorted(set(names))
+    return merged
+
+
+def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:
+    """Make a signature of a task, a task's name, or a wire form; a signature is copied."""
+    if isinstance(varies, Signature):
+        return varies.clone()
+    if isinstance(varies, Mapping):
+        return Signature.from_dict(varies)
+    return Signature(varies, *args, **kwargs)
+
+
+subtask = signature
+
+
+def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
+    """Return a signature for a signature or a wire form, and None for None; ``clone`` copies signatures."""
+    if isinstance(d, Signature):
+        return d.clone() if clone else d
+    return Signature.from_dict(d) if isinstance(d, Mapping) else d
+
+
+maybe_subtask = maybe_signature
+
+
+def members_of(tasks: Sequence[Any]) -> "list[Signature[Any]]":
+    """Return the members of a primitive as signatures, from one iterable or several arguments."""
+    if len(tasks) == 1 and not isinstance(tasks[0], Mapping):
+        tasks = tasks[0]
+    return [_member(task) for task in tasks]
+
+
+def _member(task: Any) -> Signature[Any]:
+    member = maybe_signature(task)
+    if not isinstance(member, Signature):
+        name = getattr(task, "name", None)
+        hint = f"did you mean {name}.s(...)?" if name else "a task's .s(...) or .si(...) makes one"
+        raise TypeError(f"a workflow is made of signatures, and {task!r} is none; {hint}")
+    return member
+
+
+def first_of(result: Any) -> Any:
+    """Return the result at the beginning of a result's line of parents."""
+    while result.parent is not None:
+        result = result.parent
+    return result

@@ -1,0 +1,384 @@
+"""``Task``: what a task is, and how it is called."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, cast
+
+from asgiref.sync import sync_to_async
+
+from django_tasks import result_backends
+from django_tasks.canvas import Signature, chunks, xmap, xstarmap
+from django_tasks.canvas.calls import CallOptions, Expires, build_message
+from django_tasks.canvas.dispatch import note_child, send_call
+from django_tasks.canvas.eager import run_eagerly, travelled
+from django_tasks.conf import settings
+from django_tasks.context import Request, current_request, enter, leave
+from django_tasks.exceptions import MaxRetriesExceededError, OperationalError, Retry
+from django_tasks.executor import TaskHooks
+from django_tasks.messages import TaskMessage
+from django_tasks.registry import registry
+from django_tasks.tasks.replacing import add_to_chord, replacement, send_replacement, signature_of_request
+from django_tasks.result import AsyncResult, EagerResult
+from django_tasks.result_backends.backend import ResultBackend
+from django_tasks.tasks.retries import give_up, next_message, raise_over_current
+from django_tasks.tasks.statekeeping import store_state
+from django_tasks.tasks.options import CALL_DEFAULTS, FromSettings
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Task(TaskHooks, Generic[P, R]):
+    """A task: the function to run, its options, and the ways to call it.
+
+    ``@shared_task`` makes one of a function. For one of your own class, subclass it, write ``run``, and register an
+    instance with ``app.register_task(MyTask())``; or give the class to the decorator as ``base=``. Options are
+    attributes; those that are None or not set follow the settings.
+    """
+
+    MaxRetriesExceededError: ClassVar[type[MaxRetriesExceededError]] = MaxRetriesExceededError
+    OperationalError: ClassVar[type[OperationalError]] = OperationalError
+
+    #: Name by which messages call the task; ``module.function`` unless given.
+    name: str = ""
+    #: Check arguments where the task is called.
+    typing: bool = True
+    #: Retries before giving up; None never gives up.
+    max_retries: int | None = 3
+    #: Seconds before a retry that names no time.
+    default_retry_delay: float = 180
+    #: Exceptions that mean: try again.
+    autoretry_for: Sequence[type[BaseException]] = ()
+    #: Exceptions that don't, although ``autoretry_for`` covers them.
+    dont_autoretry_for: Sequence[type[BaseException]] = ()
+    #: What an automatic retry gives to ``retry``: countdown, max_retries …
+    retry_kwargs: Mapping[str, Any] = {}  # noqa: RUF012  read, never changed
+    #: Wait longer before every automatic retry: True for 1, 2, 4 … seconds, or a factor.
+    retry_backoff: bool | float = False
+    #: Most seconds that ``retry_backoff`` waits.
+    retry_backoff_max: int = 600
+    #: Wait a random part of it, so that tasks that failed together don't return together.
+    retry_jitter: bool = True
+    #: Exceptions that are to be expected: logged without a traceback.
+    throws: Sequence[type[BaseException]] = ()
+    #: Keep a list of the tasks that this one sends.
+    trail: bool = True
+    #: Send events about this task, where the worker sends any.
+    send_events: bool = True
+    #: Longest text of a result in logs and events.
+    resultrepr_maxsize: int = 1024
+
+    queue: Any = None
+    exchange: Any = None
+    routing_key: str | None = None
+    #: Larger runs sooner; None is TASK_DEFAULT_PRIORITY.
+    priority: int | None = None
+    expires: Expires = None
+    compression: str | None = None
+
+    serializer = FromSettings[str]("TASK_SERIALIZER")
+    rate_limit = FromSettings["str | float | None"]("TASK_DEFAULT_RATE_LIMIT")
+    time_limit = FromSettings["float | None"]("TASK_TIME_LIMIT")
+    soft_time_limit = FromSettings["float | None"]("TASK_SOFT_TIME_LIMIT")
+    track_started = FromSettings[bool]("TASK_TRACK_STARTED")
+    acks_late = FromSettings[bool]("TASK_ACKS_LATE")
+    acks_on_failure_or_timeout = FromSettings[bool]("TASK_ACKS_ON_FAILURE_OR_TIMEOUT")
+    acks_on_failure = FromSettings[bool]("TASK_ACKS_ON_FAILURE_OR_TIMEOUT")
+    acks_on_timeout = FromSettings[bool]("TASK_ACKS_ON_FAILURE_OR_TIMEOUT")
+    reject_on_worker_lost = FromSettings[bool]("TASK_REJECT_ON_WORKER_LOST")
+    ignore_result = FromSettings[bool]("TASK_IGNORE_RESULT")
+    store_eager_result = FromSettings[bool]("TASK_STORE_EAGER_RESULT")
+    store_errors_even_if_ignored = FromSettings[bool]("TASK_STORE_ERRORS_EVEN_IF_IGNORED")
+
+    #: Whether ``run`` is ``async def``; known once the task is registered.
+    is_async: bool = False
+    #: What the worker calls: ``run``, or ``__call__`` where a subclass has its own.
+    call_target: Callable[..., Any]
+    #: Made of a function without ``bind=True``.
+    is_plain_function: bool = False
+
+    _check: Callable[..., None] | None = None
+    _defaults: dict[str, Any] | None = None
+    _dump_models: Callable[[Any, Any], tuple[Any, Any]] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in list(vars(cls).items()):
+            # As in Celery, None means: as the settings say.
+            if value is None and isinstance(vars(Task).get(name), FromSettings):
+                delattr(cls, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        object.__setattr__(self, "_defaults", None)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        object.__setattr__(self, "_defaults", None)
+
+    # ---- running it here
+
+    if TYPE_CHECKING:
+        #: The function that does the work.
+        run: Callable[..., Any]
+    else:
+
+        def run(self, *args, **kwargs):
+            """Do the work; every task has its own."""
+            raise NotImplementedError(f"task {self.name or type(self).__name__} has no run()")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here, as a function. Nothing is sent, and ``self.request`` is no message's."""
+        outer = current_request()
+        if outer is not None and outer.task is self:
+            # The worker runs an overridden __call__ that came here by super(), or the task calls itself.
+            return cast(R, self.run(*args, **kwargs))
+        request = self._direct_request(outer, args, kwargs)
+        if self.is_async:
+            return cast(R, self._acall(request, args, kwargs))
+        token = enter(request)
+        try:
+            return cast(R, self.run(*args, **kwargs))
+        finally:
+            leave(token)
+
+    async def _acall(self, request: Request, args: Any, kwargs: Any) -> Any:
+        token = enter(request)
+        try:
+            return await self.run(*args, **kwargs)
+        finally:
+            leave(token)
+
+    def _direct_request(self, outer: Request | None, args: Any, kwargs: Any) -> Request:
+        if outer is None:
+            return Request(message=TaskMessage(id="", task=self.name, args=args, kwargs=kwargs), called_directly=True, task=self)
+        # What it sends belongs to the task around it.
+        parent_id = outer.parent_id if outer.called_directly else outer.id
+        message = TaskMessage(id="", task=self.name, args=args, kwargs=kwargs, root_id=outer.root_id, parent_id=parent_id)
+        return Request(message=message, called_directly=True, task=self, children=outer.children)
+
+    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> EagerResult[R]:
+        """Run the task here and wait for it, with its retries and links; what comes back is ready.
+
+        ``throw=True`` (or TASK_EAGER_PROPAGATES) raises its exception.
+        """
+        throw = options.pop("throw", None)
+        options.pop("logfile", None), options.pop("loglevel", None)
+        message = build_message(self.name, tuple(args or ()), dict(kwargs or {}), self._call_options(args, kwargs, options))
+        return run_eagerly(self, message, throw=settings.TASK_EAGER_PROPAGATES if throw is None else throw)
+
+    # ---- sending it
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task with these arguments. TypeError, here, if the function doesn't take them."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: "Unpack[CallOptions]"
+    ) -> AsyncResult[R]:
+        """Send the task: ``add.apply_async((2, 3), countdown=10, queue="slow")``.
+
+        Inside a transaction the message leaves when it commits; ``on_commit=False`` sends it at once. Raises
+        TypeError for wrong arguments and unknown options, EncodeError for what a message can't carry, and
+        OperationalError when the broker can't be reached.
+        """
+        args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
+        if self.typing and self._check is not None:
+            self._check(*args, **kwargs)
+        call_options = self._call_options(args, kwargs, options)
+        if self._dump_models is not None:
+            args, kwargs = self._dump_models(args, kwargs)
+        if settings.TASK_ALWAYS_EAGER:
+            args, kwargs = travelled(self, args, kwargs, call_options.get("serializer"))
+            return cast("AsyncResult[R]", self.apply(args, kwargs, **call_options))
+        return send_call(self.name, args, kwargs, call_options)
+
+    def _call_options(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        defaults = self._defaults
+        if defaults is None:
+            defaults = {name: value for name in CALL_DEFAULTS if (value := self._own(name)) is not None}
+            object.__setattr__(self, "_defaults", defaults)
+        merged = {**defaults, **options}
+        if merged.get("ignore_result") is None:
+            merged["ignore_result"] = self.ignore_result
+        if "shadow" not in options and type(self).shadow_name is not Task.shadow_name:
+            merged["shadow"] = self.shadow_name(args, kwargs, merged)
+        return merged
+
+    def _own(self, name: str) -> Any:
+        """Return the task's own value of an option: None where it follows the settings."""
+        for holder in (self, *type(self).__mro__):
+            if name in vars(holder):
+                return None if isinstance(vars(holder)[name], FromSettings) else getattr(self, name)
+        return None
+
+    def routing_options(self) -> dict[str, Any]:
+        """Return where the task wants its messages: queue, exchange, routing key and priority, as far as it says."""
+        return {name: value for name in CALL_DEFAULTS[:4] if (value := self._own(name)) is not None}
+
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task when the current transaction commits; at once where there is none."""
+        return self.apply_async(args, kwargs, on_commit=True)
+
+    def apply_async_on_commit(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: "Unpack[CallOptions]"
+    ) -> AsyncResult[R]:
+        """``apply_async`` when the current transaction commits; at once where there is none."""
+        options["on_commit"] = True
+        return self.apply_async(args, kwargs, **options)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """``delay`` for async code."""
+        return await self.aapply_async(args, kwargs)
+
+    async def aapply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: "Unpack[CallOptions]"
+    ) -> AsyncResult[R]:
+        """``apply_async`` for async code: it runs in the thread of Django's synchronous code, with its transaction."""
+        return await sync_to_async(self.apply_async, thread_sensitive=True)(args, kwargs, **options)
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802  Celery's name
+        """Return what stands for the result of the call with this id."""
+        return AsyncResult(task_id, **kwargs)
+
+    def shadow_name(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str | None:
+        """Override to show calls under another name in logs and events."""
+        return None
+
+    # ---- signatures
+
+    def signature(self, args: Sequence[Any] | None = None, *starargs: Any, **starkwargs: Any) -> Signature[R]:
+        """Return a signature: ``add.signature((2, 3), options={"queue": "slow"})``."""
+        return Signature(self, args, *starargs, **starkwargs)
+
+    subtask = signature
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """Return a signature with these arguments; others may follow when it is called."""
+        return Signature(self, args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """Return a signature with exactly these arguments: results of earlier tasks are not passed on to it."""
+        return Signature(self, args, kwargs, immutable=True)
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """Return a signature that calls the task with each item, in one message."""
+        return xmap(self.s(), it)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """Return a signature that calls the task with each item's elements, in one message."""
+        return xstarmap(self.s(), it)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """Return a signature that calls the task with each item's elements, in messages of ``n`` items."""
+        return chunks(self.s(), it, n)
+
+    # ---- from inside a run
+
+    @property
+    def request(self) -> Request:
+        """The run that goes on here; outside of one an empty request with ``called_directly``."""
+        request = current_request()
+        if request is not None and request.task is self:
+            return request
+        return Request(message=TaskMessage(id="", task=self.name), called_directly=True, task=self)
+
+    @property
+    def backend(self) -> ResultBackend:
+        """The result backend."""
+        return result_backends.current()
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Try the task again later: ``raise self.retry(exc=error, countdown=60)``. The same id, one retry more.
+
+        Raises Retry, which ends this run; ``throw=False`` returns it, and the run goes on. When ``max_retries`` is used
+        up raises ``exc``, or MaxRetriesExceededError without one.
+        """
+        request = self.request
+        if request.called_directly:
+            raise_over_current(exc or Retry("Task can be retried", None))
+        limit = self.max_retries if max_retries is None else max_retries
+        if eta is None and countdown is None:
+            countdown = self.default_retry_delay
+        message = next_message(request, self.run, args, kwargs, when=(countdown, eta), options=options)
+        if limit is not None and message.retries > limit:
+            give_up(exc or self._too_many(message))
+        retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=signature_of_request(self, message))
+        retry.task_message = message
+        if throw:
+            raise retry
+        request.pending.append(message)
+        return retry
+
+    def _too_many(self, message: TaskMessage) -> BaseException:
+        return self.MaxRetriesExceededError(
+            f"Can't retry {self.name}[{message.id}] args:{message.args} kwargs:{message.kwargs}",
+            task_args=message.args,
+            task_kwargs=message.kwargs,
+        )
+
+    def signature_from_request(
+        self, request: Request | None = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra_options: Any
+    ) -> Signature[R]:
+        """Return a signature that calls this task as a request did, with other arguments and options if given."""
+        message = (self.request if request is None else request).message
+        if queue is not None:
+            extra_options["queue"] = queue
+        return signature_of_request(self, message, args, kwargs, extra_options)
+
+    def replace(self, sig: Signature[Any]) -> Any:
+        """Let another signature run instead, under this task's id and with all that follows it: ``return self.replace(sig)``.
+
+        Raises Ignore, which ends this run; in eager mode returns the value.
+        """
+        return self.on_replace(replacement(self.request, sig))
+
+    def on_replace(self, sig: Signature[Any]) -> Any:
+        """Send what replaces this task. An override must return ``super().on_replace(sig)``."""
+        return send_replacement(self.request, sig)
+
+    def add_to_chord(self, sig: Signature[Any], lazy: bool = False) -> Any:
+        """Add a task to the header of the chord that this one is a part of. ``lazy`` leaves it to you to send it."""
+        return add_to_chord(self.request, sig, lazy=lazy)
+
+    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any) -> None:
+        """Store a state of your own with details, at once: ``self.update_state(state="PROGRESS", meta={"done": 3})``.
+
+        Does nothing when the function was called directly, without a task id.
+        """
+        store_state(self, self.request, task_id, state, meta)
+
+    def send_event(self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any) -> None:
+        """Send a monitoring event of your own, where WORKER_SEND_TASK_EVENTS asks for events."""
+        if settings.WORKER_SEND_TASK_EVENTS:
+            raise NotImplementedError(f"event {type_!r} was not sent: events come in a later release; switch WORKER_SEND_TASK_EVENTS off")
+
+    def add_trail(self, result: Any) -> Any:
+        """Enter a result among the children of the task that runs here; returns the result."""
+        note_child(result)
+        return result
+
+    # ---- as a value
+
+    @property
+    def __name__(self) -> str:
+        return type(self).__name__
+
+    def __reduce__(self) -> Any:
+        return registry.__getitem__, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name or type(self).__name__}>"

@@ -1,0 +1,126 @@
+"""Trying again: the message of the next try, and ``autoretry_for``."""
+
+import inspect
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, NoReturn
+
+from django_tasks.canvas.calls import amend_message, eta_of
+from django_tasks.context import Request
+from django_tasks.exceptions import Ignore, Reject, Retry
+from django_tasks.messages import TaskMessage
+
+#: The exception with which ``retry()`` has just given up: it is final, whatever ``autoretry_for`` says.
+_given_up: ContextVar[BaseException | None] = ContextVar("django_tasks_given_up", default=None)
+
+
+def give_up(error: BaseException) -> NoReturn:
+    """Raise an exception that ``autoretry_for`` lets pass; one that is being handled already is its cause."""
+    _given_up.set(error)
+    raise_over_current(error)
+
+
+def raise_over_current(error: BaseException) -> NoReturn:
+    """Raise an exception, caused by the one that is being handled if there is one."""
+    current = sys.exc_info()[1]
+    if current is None or current is error:
+        raise error
+    raise error from current
+
+
+def next_message(
+    request: Request,
+    run: Callable[..., Any],
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    *,
+    when: tuple[Any, Any],
+    options: Mapping[str, Any],
+) -> TaskMessage:
+    """Return the message of a request's next try: everything stays but what is given. ``when`` is countdown and eta."""
+    fields: dict[str, Any] = {}
+    if args is not None or kwargs is not None:
+        fields["args"], fields["kwargs"] = _arguments(run, request.message, args, kwargs)
+        fields["argsrepr"] = fields["kwargsrepr"] = None
+    return amend_message(
+        request.message, options, eta=eta_of(*when), retries=request.retries + 1, parent_id=request.message.id, **fields
+    )
+
+
+def _arguments(
+    run: Callable[..., Any], message: TaskMessage, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Lay new arguments over the old ones; one that is now given by position is not given by name, too, and vice versa."""
+    if args is not None and kwargs is not None:
+        return args, kwargs
+    try:
+        signature = inspect.signature(run)
+        parameters = signature.parameters
+        named = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if args is not None:
+            taken = {name for name in named[: len(args)] if parameters[name].kind is not inspect.Parameter.POSITIONAL_ONLY}
+            return args, {name: value for name, value in message.kwargs.items() if name not in taken}
+        bound, more = signature.bind_partial(*message.args), dict(kwargs or {})
+        for name in list(more):
+            if name in bound.arguments and parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                bound.arguments[name] = more.pop(name)
+        return bound.args, {**bound.kwargs, **more}
+    except (TypeError, ValueError):
+        # Whatever doesn't fit the function is the next run's error, as with any wrong call.
+        return (message.args if args is None else args), (message.kwargs if kwargs is None else kwargs)
+
+
+def backoff(factor: int, retries: int, maximum: float, *, jitter: bool) -> float:
+    """Return the seconds before the next try: factor times 2 to the number of retries so far, at most ``maximum``.
+
+    With jitter a random whole number up to that, so that tasks that failed together don't come back together.
+    """
+    # The exponent is bounded before the power is taken: a task may retry for ever.
+    seconds = min(maximum, factor * 2 ** min(retries, 63))
+    return random.randrange(int(seconds) + 1) if jitter else max(0, seconds)  # noqa: S311  no secret
+
+
+def with_autoretry(task: Any, run: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """Wrap a task's function so that the exceptions of ``autoretry_for`` become retries."""
+    retried, spared = tuple(task.autoretry_for or ()), tuple(task.dont_autoretry_for or ())
+    if not retried:
+        return run
+
+    def next_try(error: BaseException) -> BaseException:
+        if isinstance(error, (Ignore, Reject, Retry, *spared)) or _given_up.get() is error:
+            raise error
+        options = dict(task.retry_kwargs or {})
+        if task.retry_backoff:
+            factor = int(max(1.0, float(task.retry_backoff)))
+            options["countdown"] = backoff(factor, task.request.retries, task.retry_backoff_max, jitter=task.retry_jitter)
+        outcome: BaseException = task.retry(exc=error, **options)
+        return outcome
+
+    if is_async:
+
+        @wraps(run)
+        async def arun(*args: Any, **kwargs: Any) -> Any:
+            token = _given_up.set(None)
+            try:
+                return await run(*args, **kwargs)
+            except retried as error:
+                raise next_try(error) from error
+            finally:
+                _given_up.reset(token)
+
+        return arun
+
+    @wraps(run)
+    def retrying(*args: Any, **kwargs: Any) -> Any:
+        token = _given_up.set(None)
+        try:
+            return run(*args, **kwargs)
+        except retried as error:
+            raise next_try(error) from error
+        finally:
+            _given_up.reset(token)
+
+    return retrying
