@@ -88,3 +88,4 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # What a process that a test starts is told: DJANGO_TASKS keys as environment variables, as in TEST_BROKER_URL.
 DJANGO_TASKS = {name.removeprefix("TEST_"): os.environ[name] for name in ("TEST_BROKER_URL", "TEST_RESULT_BACKEND") if name in os.environ}
+DJANGO_TASKS.update((name.removeprefix("TEST_"), float(os.environ[name])) for name in ("TEST_WORKER_LEASE",) if name in os.environ)

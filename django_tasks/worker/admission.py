@@ -20,7 +20,6 @@ from django_tasks.protocol import decode
 from django_tasks.worker.ratelimits import RateLimits, parse_rate
 from django_tasks.worker.revoked import RevokedTasks
 
-
 _UNKNOWN_RETRY: Final = timedelta(seconds=5)
 
 
@@ -38,8 +37,10 @@ class Answer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A delivery that may not run now, and why. ``request`` is there when its message could be read; with
-    ``until``, it may be received again from then on."""
+    """A delivery that may not run now, and why.
+
+    ``request`` is there when its message could be read; with ``until``, it may be received again from then on.
+    """
 
     delivery: Delivery
     answer: Answer

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import django
 
-from django_tasks import __version__
 from django_tasks.conf import settings
 from django_tasks.urls import mask
+from django_tasks.version import __version__
 from django_tasks.worker.options import WorkerOptions
 
 _LIMITS = {

@@ -289,5 +289,3 @@ def resident_kib() -> int:
             return int(file.read().split()[1]) * _PAGE_KIB
     except OSError:
         return 0
-
-

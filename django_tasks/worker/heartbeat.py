@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from django_tasks import __version__, clock, signals
+from django_tasks import clock, signals
 from django_tasks.models import Worker
+from django_tasks.version import __version__
 from django_tasks.worker.options import WorkerOptions
 
 logger = logging.getLogger("django_tasks.worker")

@@ -97,7 +97,7 @@ class Node:
             self._silent = False
         except (OperationalError, DatabaseError) as error:
             if not self._silent:
-                logger.error("The database does not answer; the node tries again every second: %s", error)
+                logger.error("The database does not answer; the node tries again every second: %s", error)  # noqa: TRY400  no news in its traceback
             self._silent = True
             for connection in connections.all(initialized_only=True):
                 with suppress(Exception):
@@ -146,7 +146,11 @@ class Node:
             self._channel.send({"do": "tell", "command": {"do": "queues", "queues": queues}})
 
     def _notice_revocations(self) -> None:
-        rows = list(Revocation.objects.filter(id__gt=self._last_revocation).order_by("id").values_list("id", "task_id", "terminate", "signal")[:1000])
+        rows = list(
+            Revocation.objects.filter(id__gt=self._last_revocation)
+            .order_by("id")
+            .values_list("id", "task_id", "terminate", "signal")[:1000]
+        )
         if not rows:
             return
         self._last_revocation = rows[-1][0]

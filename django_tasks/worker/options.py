@@ -36,7 +36,6 @@ class WorkerOptions:
     shutdown_timeout: float | None = None
     drain: bool = False
     beat: bool = False
-    events: bool = False
     purge: bool = False
     banner: bool = True
     #: Unique for all time, so that two workers of one name never mix up what they hold.

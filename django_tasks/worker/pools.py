@@ -160,7 +160,9 @@ class ThreadsPool(Pool):
         self._work = threading.Condition()
 
     def _run(self) -> None:
-        threads = [threading.Thread(target=self._thread, args=(slot,), name=f"django_tasks-{slot}", daemon=True) for slot in range(self.slots)]
+        threads = [
+            threading.Thread(target=self._thread, args=(slot,), name=f"django_tasks-{slot}", daemon=True) for slot in range(self.slots)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -263,4 +265,3 @@ class AsyncioPool(Pool):
 
 
 POOLS: dict[str, type[Pool]] = {"prefork": SoloPool, "solo": SoloPool, "threads": ThreadsPool, "asyncio": AsyncioPool}
-

@@ -37,7 +37,11 @@ def outcome_after_death(delivery: Delivery, cause: str, how: str, hostname: str,
         logger.warning("Task %s[%s] goes back to its queue: its process died (%s)", request.message.task, request.message.id, how)
         return _given_back(request, delivery, counted=True)
     logger.error(
-        "Task %s[%s] becomes a dead letter: its process died %d times (%s)", request.message.task, request.message.id, delivery.deliveries, how
+        "Task %s[%s] becomes a dead letter: its process died %d times (%s)",
+        request.message.task,
+        request.message.id,
+        delivery.deliveries,
+        how,
     )
     return _failed(request, lost, follow, Settlement(delivery, Disposition.DEAD, reason="worker lost"))
 

@@ -42,11 +42,11 @@ class Block:
         """Note that the slot runs this task now."""
         at = self._line(slot)
         _TAG.pack_into(self._memory, at + 8, started, deadline or 0.0, tag.encode()[:64], task_id.encode()[:256])
-        _RUNNING.pack_into(self._memory, at, True)  # noqa: FBT003  the flag itself
+        _RUNNING.pack_into(self._memory, at, True)
 
     def end(self, slot: int) -> None:
         """Note that the slot is free."""
-        _RUNNING.pack_into(self._memory, self._line(slot), False)  # noqa: FBT003
+        _RUNNING.pack_into(self._memory, self._line(slot), False)
 
     def running(self) -> list[Line]:
         """Return what runs now."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from django.db import connections
 
 from django_tasks import clock, signals
+from django_tasks.worker.autoscaler import Autoscaler
 from django_tasks.worker.child import DRAINED, run_child
 from django_tasks.worker.node import Beat, run_node
 from django_tasks.worker.options import WorkerOptions
@@ -46,7 +47,9 @@ class Supervisor:
         self._options = options
         self._rates = rates
         self._beat = beat
-        self._wanted = options.children
+        least = options.min_concurrency
+        self._scaler = Autoscaler(options.children, least) if least is not None and options.pool == "prefork" else None
+        self._wanted = options.children if self._scaler is None else self._scaler.least
         self._scoreboard = Scoreboard(options.children * 2 + SPARE if options.pool == "prefork" else 1, options.slots)
         self._mailbox = SignalMailbox()
         self._children: dict[int, Process] = {}
@@ -75,6 +78,7 @@ class Supervisor:
                 self._wait()
                 self._hear()
                 self._enforce_limits()
+                self._autoscale()
             self._stop_node()
         finally:
             self._mailbox.close()
@@ -301,8 +305,18 @@ class Supervisor:
             return
         self._wanted = min(max(1, self._wanted + more), len(self._scoreboard))
         logger.info("The pool has %d processes now", self._wanted)
-        for process in list(self._children.values())[self._wanted :]:
-            process.channel.send({"do": "stop"})
+        # Those that have nothing to do go first.
+        by_load = sorted(self._children, key=lambda index: not self._scoreboard[index].running())
+        for index in by_load[self._wanted :]:
+            self._children[index].channel.send({"do": "stop"})
+
+    def _autoscale(self) -> None:
+        if self._scaler is None or self._mailbox.shutdown is not Shutdown.NO:
+            return
+        busy = sum(bool(self._scoreboard[index].running()) for index in self._children)
+        change = self._scaler.wanted(self._wanted, busy, clock.monotonic()) - self._wanted
+        if change:
+            self._resize(change)
 
     def _over(self) -> bool:
         if self._children:

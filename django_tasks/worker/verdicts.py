@@ -66,9 +66,10 @@ def _unreadable(verdict: Verdict, hostname: str) -> Outcome:
         verdict.error,
     )
     signals.task_rejected.send(hostname, message=verdict.delivery, exc=verdict.error)
-    request = Request(message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue), delivery=verdict.delivery, hostname=hostname)
+    request = Request(
+        message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue), delivery=verdict.delivery, hostname=hostname
+    )
     error = verdict.error or RuntimeError(verdict.answer.value)
     settlement = Settlement(verdict.delivery, Disposition.DEAD, reason=verdict.answer.value)
     # Without an id nobody can ask for the result.
     return replace(failure(request, error, None), settlement=settlement, store=bool(task_id))
-

@@ -92,3 +92,26 @@ def unserializable():
 def whoami():
     """Return the process id."""
     return os.getpid()
+
+
+@shared_task
+def busy(seconds):
+    """Compute for some time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return seconds
+
+
+@shared_task
+def moment():
+    """Return the time at which this runs (seconds since 1970)."""
+    return time.time()
+
+
+@shared_task(acks_late=False)
+def die_early(key):
+    """Kill the process that runs this; its message is acknowledged already."""
+    Effect.objects.create(key=key, pid=os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)

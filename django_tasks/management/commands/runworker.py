@@ -29,7 +29,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options, by the names of Celery's worker."""
         what = parser.add_argument_group("what to run")
-        what.add_argument("-Q", "--queues", type=_names, default=[], help="queues to consume, separated by commas (default: TASK_QUEUES, or the default queue)")
+        what.add_argument(
+            "-Q",
+            "--queues",
+            type=_names,
+            default=[],
+            help="queues to consume, separated by commas (default: TASK_QUEUES, or the default queue)",
+        )
         what.add_argument("-X", "--exclude-queues", type=_names, default=[], help="queues not to consume")
         what.add_argument("-B", "--beat", action="store_true", help="run beat inside; safe on any number of workers")
         what.add_argument("--purge", action="store_true", help="first delete every message that waits in these queues")
@@ -38,11 +44,18 @@ class Command(BaseCommand):
         how.add_argument("-P", "--pool", choices=POOLS, help="(default: WORKER_POOL)")
         how.add_argument("-c", "--concurrency", type=_at_least_one, help="tasks at once (default: one a processor; 100 for asyncio)")
         how.add_argument("--autoscale", metavar="MAX,MIN", type=_autoscale, help="between MIN and MAX processes, by load")
-        how.add_argument("--prefetch-multiplier", type=_at_least_zero, metavar="N", help="messages held for each slot (default 0: as many as can be done soon)")
+        how.add_argument(
+            "--prefetch-multiplier",
+            type=_at_least_zero,
+            metavar="N",
+            help="messages held for each slot (default 0: as many as can be done soon)",
+        )
         how.add_argument("--max-tasks-per-child", type=_at_least_one, metavar="N", help="replace a process after N tasks")
         how.add_argument("--max-memory-per-child", type=_at_least_one, metavar="KIB", help="replace a process that holds more memory")
         how.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds after which a task is killed")
-        how.add_argument("--soft-time-limit", type=_seconds, metavar="S", help="seconds after which SoftTimeLimitExceeded is raised in a task")
+        how.add_argument(
+            "--soft-time-limit", type=_seconds, metavar="S", help="seconds after which SoftTimeLimitExceeded is raised in a task"
+        )
         about = parser.add_argument_group("the process")
         about.add_argument("-n", "--hostname", metavar="NAME@%h", help="name of this worker (default celery@%%h)")
         about.add_argument("-l", "--loglevel", type=str.upper, choices=LEVELS, default="WARNING", help="level of the django_tasks loggers")
@@ -64,7 +77,7 @@ class Command(BaseCommand):
         log.install_task_context()
         show_logs(options["loglevel"], options["logfile"])
         with pid_file(options["pidfile"]):
-            status = run_worker(worker, beat=_beat if worker.beat else None, say=lambda text: self.stdout.write(text))
+            status = run_worker(worker, beat=_beat if worker.beat else None, say=self.stdout.write)
         if status:
             sys.exit(status)
 
@@ -72,18 +85,24 @@ class Command(BaseCommand):
         pool = options["pool"] or settings.WORKER_POOL
         if pool == "prefork" and not hasattr(os, "fork"):
             raise ImproperlyConfigured("this system can't fork processes; run the worker with -P threads")
-        if options["autoscale"]:
-            raise CommandError("--autoscale is not there yet; use -c N, or SIGTTIN and SIGTTOU to add and remove a process")
+        most, least = options["autoscale"] or (None, None)
+        if most is not None and pool != "prefork":
+            raise CommandError(f"--autoscale changes the number of processes, so it needs -P prefork; the pool here is {pool}")
         if options["task_events"] or settings.WORKER_SEND_TASK_EVENTS:
-            raise CommandError("task events (-E, WORKER_SEND_TASK_EVENTS) are not there yet; the admin shows workers and results without them")
+            raise CommandError(
+                "task events (-E, WORKER_SEND_TASK_EVENTS) are not there yet; the admin shows workers and results without them"
+            )
         return WorkerOptions(
             name=worker_name(options["hostname"]),
             queues=chosen_queues(options["queues"], options["exclude_queues"]),
             pool=pool,
-            concurrency=1 if pool == "solo" else options["concurrency"] or settings.WORKER_CONCURRENCY or default_concurrency(pool),
+            concurrency=1 if pool == "solo" else most or options["concurrency"] or settings.WORKER_CONCURRENCY or default_concurrency(pool),
+            min_concurrency=least,
             max_tasks_per_child=options["max_tasks_per_child"] or settings.WORKER_MAX_TASKS_PER_CHILD,
             max_memory_per_child=options["max_memory_per_child"] or settings.WORKER_MAX_MEMORY_PER_CHILD,
-            prefetch_multiplier=settings.WORKER_PREFETCH_MULTIPLIER if options["prefetch_multiplier"] is None else options["prefetch_multiplier"],
+            prefetch_multiplier=settings.WORKER_PREFETCH_MULTIPLIER
+            if options["prefetch_multiplier"] is None
+            else options["prefetch_multiplier"],
             prefetch_window=settings.WORKER_PREFETCH_WINDOW,
             lease=settings.WORKER_LEASE,
             heartbeat=settings.WORKER_HEARTBEAT,
@@ -162,4 +181,7 @@ def _seconds(text: str) -> float:
 
 def _autoscale(text: str) -> tuple[int, int]:
     most, _, least = text.partition(",")
-    return _whole(most, 1), _whole(least or "1", 0)
+    found = _whole(most, 1), _whole(least or "1", 1)
+    if found[1] > found[0]:
+        raise argparse.ArgumentTypeError(f"{text!r}: the first number is the most processes, the second the fewest")
+    return found

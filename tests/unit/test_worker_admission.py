@@ -1,0 +1,111 @@
+"""Admission: which deliveries may run now, and what is said of the rest."""
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from django_tasks import clock
+from django_tasks.exceptions import ContentDisallowed, DecodeError, NotRegistered, TaskRevokedError, WorkerLostError
+from django_tasks.messages import Delivery, Destination, TaskMessage
+from django_tasks.protocol import encode
+from django_tasks.worker.admission import Admission, Answer
+from django_tasks.worker.ratelimits import RateLimits
+from django_tasks.worker.revoked import RevokedTasks
+
+KNOWN = SimpleNamespace(name="known", rate_limit=None)
+LIMITED = SimpleNamespace(name="limited", rate_limit="1/m")
+
+
+def admission(**options: Any) -> Admission:
+    """Build an admission that knows two tasks."""
+    tasks = {"known": KNOWN, "limited": LIMITED}
+    given: dict[str, Any] = {"max_deliveries": 3, "unknown_grace": 0.0, "revoked": RevokedTasks(), "rates": RateLimits(tasks), **options}
+    return Admission(find=tasks.get, accept=["json"], hostname="w@h", pid=7, **given)
+
+
+def delivery(deliveries: int = 1, **fields: Any) -> Delivery:
+    """Build the delivery of a message."""
+    message = TaskMessage(**{"id": "id-1", "task": "known", "args": (1,), **fields})
+    (envelope,) = encode([message], [Destination(queue="q")], origin="gen1@h")
+    return Delivery(envelope, "1", "q", deliveries)
+
+
+def test_what_may_run_becomes_a_request() -> None:
+    """The request knows its task, its message and the worker."""
+    requests, verdicts = admission().admit([delivery()])
+    assert not verdicts
+    (request,) = requests
+    assert (request.task, request.id, list(request.args or ()), request.hostname, request.worker_pid) == (KNOWN, "id-1", [1], "w@h", 7)
+
+
+def test_order_is_kept() -> None:
+    """Requests come out in the order of their deliveries."""
+    requests, _ = admission().admit([delivery(id=str(number)) for number in range(5)])
+    assert [request.id for request in requests] == list("01234")
+
+
+@pytest.mark.parametrize(
+    ("late", "answer", "error"),
+    [
+        (delivery(task="nowhere"), Answer.UNKNOWN, NotRegistered),
+        (delivery(deliveries=4), Answer.WORN_OUT, WorkerLostError),
+        (delivery(expires=clock.after(-1)), Answer.EXPIRED, TaskRevokedError),
+    ],
+)
+def test_what_may_never_run_gets_a_final_verdict(late: Delivery, answer: Answer, error: type[Exception]) -> None:
+    """The verdict names the reason, carries the error, and sets no time to try again."""
+    requests, (verdict,) = admission().admit([late])
+    assert not requests
+    assert (verdict.answer, type(verdict.error), verdict.until) == (answer, error, None)
+
+
+def test_a_body_that_cannot_be_read_is_unreadable() -> None:
+    """Neither broken JSON nor a refused content type stops the rest of the batch."""
+    good = delivery()
+    broken = Delivery(replace(good.envelope, body=b"\xff{"), "2", "q")
+    pickled = Delivery(replace(good.envelope, content_type="application/x-python-serialize"), "3", "q")
+    requests, verdicts = admission().admit([broken, good, pickled])
+    assert len(requests) == 1
+    assert [(verdict.answer, type(verdict.error), verdict.request) for verdict in verdicts] == [
+        (Answer.UNREADABLE, DecodeError, None),
+        (Answer.UNREADABLE, ContentDisallowed, None),
+    ]
+
+
+def test_a_revoked_task_is_refused() -> None:
+    """Ids that were revoked don't run; others do."""
+    revoked = RevokedTasks()
+    revoked.add(["id-1"])
+    requests, (verdict,) = admission(revoked=revoked).admit([delivery(), delivery(id="id-2")])
+    assert [request.id for request in requests] == ["id-2"]
+    assert verdict.answer is Answer.REVOKED
+
+
+def test_an_early_message_is_put_aside_until_its_time() -> None:
+    """A message with an eta ahead, as Celery sends it to any broker, is not run and not held."""
+    eta = clock.after(60)
+    _, (verdict,) = admission().admit([delivery(eta=eta)])
+    assert (verdict.answer, verdict.until) == (Answer.EARLY, eta)
+
+
+def test_a_task_over_its_rate_waits_for_its_token() -> None:
+    """The first runs, the second is put aside until a token is due."""
+    requests, (verdict,) = admission().admit([delivery(task="limited"), delivery(task="limited", id="id-2")])
+    assert len(requests) == 1
+    assert verdict.answer is Answer.LIMITED
+    assert verdict.until is not None
+    assert timedelta(seconds=58) < verdict.until - clock.now() <= timedelta(seconds=60)
+
+
+def test_an_unknown_task_waits_for_its_grace_and_no_longer() -> None:
+    """With a grace it is put aside first; once that has passed the verdict is final."""
+    strict = admission(unknown_grace=0.02)
+    _, (first,) = strict.admit([delivery(task="nowhere")])
+    assert first.until is not None
+    while clock.now() < first.until:
+        pass
+    _, (second,) = strict.admit([delivery(task="nowhere")])
+    assert second.until is None

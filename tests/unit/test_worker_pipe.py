@@ -1,0 +1,33 @@
+"""The command pipe: whole commands, in order, and never a wait."""
+
+from django_tasks.worker.pipe import Channel
+
+
+def test_commands_arrive_whole_and_in_order() -> None:
+    """Several commands in one read are told apart."""
+    ours, theirs = Channel.pair()
+    ours.send({"do": "stop"})
+    ours.send({"do": "queues", "queues": ["a\nb", "ü"]})
+    assert theirs.receive() == [{"do": "stop"}, {"do": "queues", "queues": ["a\nb", "ü"]}]
+    assert theirs.receive() == []
+
+
+def test_sending_never_blocks() -> None:
+    """More than the socket takes is kept, and arrives once the other side reads."""
+    ours, theirs = Channel.pair()
+    for number in range(5000):
+        ours.send({"do": "revoked", "task_ids": [f"{number:0100}"]})
+    received: list[dict[str, object]] = []
+    while len(received) < 5000:
+        ours.push()
+        received += theirs.receive()
+    assert [int(command["task_ids"][0]) for command in received] == list(range(5000))  # type: ignore[index]
+
+
+def test_the_end_of_the_other_side_is_noticed() -> None:
+    """A closed peer closes the channel, for reading and for writing."""
+    ours, theirs = Channel.pair()
+    theirs.close()
+    assert ours.receive() == []
+    assert ours.closed
+    ours.send({"do": "stop"})

@@ -1,0 +1,40 @@
+"""The scoreboard: what slots write, others read."""
+
+from django_tasks.worker.scoreboard import Line, Scoreboard
+
+
+def test_a_running_task_is_seen_with_its_delivery_and_deadline() -> None:
+    """What a slot begins can be read from its block until it ends."""
+    block = Scoreboard(2, 3)[1]
+    block.begin(2, "some-id", "17", 100.0, 130.0)
+    assert block.running() == [Line(2, "some-id", "17", 100.0, 130.0)]
+    block.end(2)
+    assert block.running() == []
+
+
+def test_blocks_do_not_touch_each_other() -> None:
+    """Filling every line of one child leaves the others' lines free."""
+    board = Scoreboard(3, 2)
+    for slot in range(2):
+        board[1].begin(slot, "x" * 300, "y" * 100, 1.0, None)
+    assert board[0].running() == board[2].running() == []
+    assert [len(line.task_id) for line in board[1].running()] == [256, 256]
+
+
+def test_only_lines_with_a_passed_deadline_are_overdue() -> None:
+    """A task without a limit is never overdue; one with a limit is from that moment on."""
+    block = Scoreboard(1, 3)[0]
+    block.begin(0, "free", "1", 0.0, None)
+    block.begin(1, "late", "2", 0.0, 10.0)
+    block.begin(2, "early", "3", 0.0, 20.0)
+    assert [line.task_id for line in block.overdue(10.0)] == ["late"]
+
+
+def test_a_cleared_block_forgets_its_child() -> None:
+    """The next child finds neither tasks nor counters of the one before."""
+    block = Scoreboard(1, 1)[0]
+    block.begin(0, "id", "1", 5.0, None)
+    block.fetched(7.0, 42)
+    assert (block.last_fetch, block.finished) == (7.0, 42)
+    block.clear()
+    assert (block.running(), block.last_fetch, block.finished) == ([], 0.0, 0)
