@@ -1,0 +1,54 @@
+"""``manage.py runbeat``: send periodic tasks when they are due."""
+
+import argparse
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_tasks.beat import BeatOptions, run_beat
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.management.console import LEVELS, pid_file, show_logs
+
+
+class Command(BaseCommand):
+    """Send periodic tasks when they are due, until told to stop. Any number may run: one leads, the others stand by."""
+
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options, by the names of Celery's beat."""
+        parser.add_argument("-l", "--loglevel", type=str.upper, choices=LEVELS, default="WARNING", help="level of the django_tasks loggers")
+        parser.add_argument(
+            "--max-interval",
+            type=_seconds,
+            metavar="S",
+            help="most seconds between two looks at the schedule (default: BEAT_MAX_LOOP_INTERVAL)",
+        )
+        parser.add_argument("-f", "--logfile", help="write logs to this file")
+        parser.add_argument("--pidfile", help="keep the process id in this file; refuse to start if a process that lives holds it")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run beat and exit with its status."""
+        show_logs(options["loglevel"], options["logfile"])
+        with pid_file(options["pidfile"]):
+            try:
+                status = run_beat(BeatOptions(max_interval=options["max_interval"]), say=self._say)
+            except ImproperlyConfigured as error:
+                raise CommandError(str(error)) from error
+        if status:
+            sys.exit(status)
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
