@@ -9,7 +9,7 @@ from django.apps import apps
 from django.core.signals import setting_changed
 from django.db import connections, router
 
-from django_tasks import brokers, result_backends, routing
+from django_tasks import brokers, result, result_backends, routing
 from django_tasks.canvas import Signature, signature
 from django_tasks.canvas.dispatch import send_call
 from django_tasks.clock import now
@@ -17,9 +17,9 @@ from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS
 from django_tasks.context import CurrentTask, current_task
 from django_tasks.registry import TaskRegistry, periodic_tasks, registry
-from django_tasks.result import AsyncResult, EagerResult, GroupResult, ResultSet
 from django_tasks.result_backends.backend import ResultBackend
-from django_tasks.tasks import Task, register, shared_task, task_name
+from django_tasks.tasks import Task as AnyTask
+from django_tasks.tasks import register, shared_task, task_name
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -61,7 +61,7 @@ class Conf:
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a setting, or ``default`` if there is none of this name."""
-        return self[name] if name in self else default
+        return getattr(settings, _upper(name)) if name in self else default
 
     def update(self, values: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Override settings in this process. Connections that were made with the old ones are forgotten."""
@@ -151,7 +151,9 @@ class Control:
     ) -> None:
         """Let no worker start these tasks; with ``terminate`` stop them where they run. Takes effect within seconds."""
         if destination is not None:
-            raise NotImplementedError("revoke(destination=...) comes in a later release; without it every worker is told. Nothing was revoked")
+            raise NotImplementedError(
+                "revoke(destination=...) comes in a later release; without it every worker is told. Nothing was revoked"
+            )
         model: Any = apps.get_model("django_tasks", "Revocation")
         task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
         moment = now()
@@ -192,11 +194,11 @@ class App:
 
     #: Module part of the names of tasks in a script that is run directly.
     main = "__main__"
-    Task = Task
-    AsyncResult = AsyncResult
-    GroupResult = GroupResult
-    ResultSet = ResultSet
-    EagerResult = EagerResult
+    Task = AnyTask
+    AsyncResult = result.AsyncResult
+    GroupResult = result.GroupResult
+    ResultSet = result.ResultSet
+    EagerResult = result.EagerResult
 
     def __init__(self) -> None:
         self.conf = Conf()
@@ -209,18 +211,18 @@ class App:
     # ---- declaring
 
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AnyTask[P, R]: ...
     @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def task(self, function: Callable[P, R], /) -> AnyTask[P, R]: ...
     @overload
-    def task(self, *, bind: Literal[True], **options: "Unpack[TaskOptions]") -> "BindingDecorator": ...
+    def task(self, /, *, bind: Literal[True], **options: "Unpack[TaskOptions]") -> "BindingDecorator": ...
     @overload
-    def task(self, *, bind: Literal[False] = False, **options: "Unpack[TaskOptions]") -> "Decorator": ...
+    def task(self, /, *, bind: Literal[False] = False, **options: "Unpack[TaskOptions]") -> "Decorator": ...
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Make a task of a function: the same as ``shared_task``, as there is one app."""
         return shared_task(**options) if function is None else shared_task(function)
 
-    def register_task(self, task: Any, **options: Any) -> Task[Any, Any]:
+    def register_task(self, task: Any, **options: Any) -> AnyTask[Any, Any]:
         """Register an instance of a task class; returns the task that holds the name."""
         for name, value in options.items():
             setattr(task, name, value)
@@ -238,7 +240,7 @@ class App:
     @property
     def current_task(self) -> CurrentTask | None:
         """The task that runs here, or None."""
-        return current_task if current_task else None
+        return current_task or None
 
     current_worker_task = current_task
 
@@ -250,12 +252,12 @@ class App:
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: "Unpack[CallOptions]",
-    ) -> AsyncResult[Any]:
+    ) -> result.AsyncResult[Any]:
         """Send a task by its name, which this process need not know. Arguments are not checked."""
         args, kwargs, call_options = tuple(args or ()), dict(kwargs or {}), dict(options)
         known = registry.find(name)
         if known is not None:
-            call_options = known._call_options(args, kwargs, call_options)
+            call_options = known.call_options(args, kwargs, call_options)
         return send_call(name, args, kwargs, call_options)
 
     async def asend_task(
@@ -264,7 +266,7 @@ class App:
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: "Unpack[CallOptions]",
-    ) -> AsyncResult[Any]:
+    ) -> result.AsyncResult[Any]:
         """``send_task`` for async code."""
         return await sync_to_async(self.send_task, thread_sensitive=True)(name, args, kwargs, **options)
 
@@ -280,7 +282,13 @@ class App:
     # ---- periodic tasks
 
     def add_periodic_task(
-        self, schedule: Any, sig: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, name: str | None = None, **opts: Any
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **opts: Any,
     ) -> str:
         """Let beat send a task by a schedule: ``app.add_periodic_task(crontab(hour=4), report.s())``.
 
@@ -317,7 +325,8 @@ class App:
     def connection(self, *args: Any, **kwargs: Any) -> NoReturn:
         """A kombu connection; brokers by way of kombu come in a later release."""
         raise NotImplementedError(
-            "app.connection() hands out kombu connections, which come in a later release; app.send_task() and app.control.purge() reach the broker"
+            "app.connection() hands out kombu connections, which come in a later release; "
+            "app.send_task() and app.control.purge() reach the broker"
         )
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str = "tasks", force: bool = False) -> None:

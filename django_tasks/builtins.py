@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from django_tasks import result_backends
 from django_tasks.canvas import chunks as chunks_of
@@ -92,7 +92,10 @@ def _value(returned: Any) -> Any:
 
 
 #: Every built-in task, by name.
-BUILTINS: Final[Mapping[str, Task[Any, Any]]] = {
+BUILTINS: Final[Mapping[str, Task[..., Any]]] = {
     task.name: task
-    for task in (backend_cleanup, accumulate, xmap, xstarmap, chunks, group, chain, chord, chord_unlock)
+    for task in cast(
+        "tuple[Task[..., Any], ...]",
+        (backend_cleanup, accumulate, xmap, xstarmap, chunks, group, chain, chord, chord_unlock),
+    )
 }

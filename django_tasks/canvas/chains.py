@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from typing import Any, cast
 
@@ -46,7 +47,7 @@ class chain(Signature[Any]):
     @classmethod
     def of(cls, tasks: Iterable[Any], **options: Any) -> "chain":
         """Make a chain of exactly these steps."""
-        made = cast(chain, dict.__new__(cls))
+        made = dict.__new__(cls)
         made.__dict__["_folded"] = [maybe_signature(task) for task in tasks]
         made.__init__(**options)  # type: ignore[misc]
         return made
@@ -72,7 +73,7 @@ class chain(Signature[Any]):
         """Send the chain; these arguments go to its first step."""
         return self.apply_async(args, kwargs) if self.tasks else None
 
-    def __or__(self, other: Any) -> Any:  # type: ignore[override]
+    def __or__(self, other: Any) -> Any:
         """``chain | task``: one more step."""
         if not isinstance(other, Signature):
             return NotImplemented
@@ -171,7 +172,7 @@ class chain(Signature[Any]):
         if not steps:
             return [], []
         if args or kwargs:
-            steps[0].args, steps[0].kwargs, _ = steps[0]._merge(args, kwargs)
+            steps[0].args, steps[0].kwargs, _ = steps[0].merged(args, kwargs)
         for errback in listed(taken.get("link_error")):
             for step in steps:
                 step.append_to_list_option("link_error", errback)
@@ -185,7 +186,7 @@ class chain(Signature[Any]):
                 group_index=taken.get("group_index"),
             )
         )
-        for previous, result in zip(results, results[1:], strict=False):
+        for previous, result in pairwise(results):
             first_of(result).parent = previous
         self.id = results[-1].id
         if copies:

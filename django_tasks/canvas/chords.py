@@ -22,7 +22,9 @@ from django_tasks.states import PROPAGATE_STATES
 logger = logging.getLogger("django_tasks.canvas")
 
 #: Options of one call that must not travel with the body: they are about publishing the header.
-_OF_THE_CALL = frozenset({"parent_id", "countdown", "eta", "link", "link_error", "task_id", "add_to_parent", "on_commit", "retry", "retry_policy"})
+_OF_THE_CALL = frozenset(
+    {"parent_id", "countdown", "eta", "link", "link_error", "task_id", "add_to_parent", "on_commit", "retry", "retry_policy"}
+)
 
 
 @Signature.register_type()
@@ -81,7 +83,7 @@ class chord(Signature[Any]):
         """Send the chord with this body."""
         return self.apply_async((), {"body": body} if body is not None else {}, **options)
 
-    def __or__(self, other: Any) -> Any:  # type: ignore[override]
+    def __or__(self, other: Any) -> Any:
         """``chord | task``: what follows a chord follows its body."""
         if not isinstance(other, Signature):
             return NotImplemented
@@ -122,9 +124,7 @@ class chord(Signature[Any]):
         group_id = header.options.get("task_id") or self.options.get("task_id") or new_id()
         return self._send(header, body, group_id, body_id, args, {**self.kwargs.get("kwargs", {}), **more}, merged)
 
-    def _send(
-        self, header: group, body: Any, group_id: str, body_id: str | None, args: Any, kwargs: Any, options: dict[str, Any]
-    ) -> Any:
+    def _send(self, header: group, body: Any, group_id: str, body_id: str | None, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
         root_id = body.options.get("root_id")
         if body.subtask_type == "chain":
             body.unroll()
@@ -147,7 +147,7 @@ class chord(Signature[Any]):
         first_of(body_result).parent = header_result
         return body_result
 
-    def apply(  # type: ignore[override]
+    def apply(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -314,7 +314,7 @@ def resolve(ready: ReadyChord) -> Followups:
         cause = decode(failed)
         error = ChordError(f"Dependency {failed.task_id} raised {cause!r}")
         error.__cause__ = cause if isinstance(cause, BaseException) else None
-    except Exception as problem:  # noqa: BLE001  whoever waits for the body must hear of it
+    except Exception as problem:
         logger.exception("The body of chord %s can't be called", ready.group_id)
         error = ChordError(f"Callback error: {problem!r}")
         error.__cause__ = problem

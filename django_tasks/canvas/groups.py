@@ -5,7 +5,8 @@ from typing import Any, cast
 
 from django_tasks.canvas.calls import new_id
 from django_tasks.canvas.dispatch import note_child, sending
-from django_tasks.canvas.signatures import Signature, maybe_signature, members_of, merge_options
+from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
+from django_tasks.canvas.wire import merge_options
 from django_tasks.conf import settings
 from django_tasks.result import GroupResult
 
@@ -53,7 +54,7 @@ class group(Signature[list[Any]]):
         """Send the members with these arguments."""
         return self.apply_async(partial_args, **options)
 
-    def __or__(self, other: Any) -> Any:  # type: ignore[override]
+    def __or__(self, other: Any) -> Any:
         """``group | task``: run the task with the list of the members' results."""
         if not isinstance(other, Signature):
             return NotImplemented

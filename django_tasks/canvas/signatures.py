@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 from django_tasks.canvas.calls import listed, new_id
 from django_tasks.canvas.dispatch import send_call
+from django_tasks.canvas.wire import WireForm, copy_options, merge_options, merge_stamps
 from django_tasks.exceptions import NotRegistered
 from django_tasks.registry import registry
 from django_tasks.result import AsyncResult
@@ -14,11 +15,8 @@ R = TypeVar("R")
 Kind: TypeAlias = "type[Signature[Any]]"
 S = TypeVar("S", bound=Kind)
 
-#: Options that later ones never replace: a chord that lost a member's group would wait for ever.
-FIXED_OPTIONS = frozenset({"group_id", "stamped_headers"})
 
-
-class Signature(dict[str, Any], Generic[R]):
+class Signature(WireForm, Generic[R]):
     """A task with some or all of its arguments, and the options to call it with.
 
     Made by ``task.s(...)``, ``task.si(...)`` or ``signature(name, args, kwargs)``; combined with ``|``, ``group`` and
@@ -29,7 +27,8 @@ class Signature(dict[str, Any], Generic[R]):
 
     #: Kind of signature (``subtask_type``) to its class; each canvas primitive enters itself.
     TYPES: ClassVar[dict[str, Kind]] = {}
-    _task: Any = None
+    #: The task object, where the signature was made from one.
+    known_task: Any = None
 
     @classmethod
     def register_type(cls, name: str | None = None) -> Callable[[S], S]:
@@ -59,7 +58,7 @@ class Signature(dict[str, Any], Generic[R]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-        type: Any = None,  # noqa: A002  Celery's name
+        type: Any = None,
         subtask_type: str | None = None,
         immutable: bool = False,
         app: Any = None,
@@ -77,7 +76,7 @@ class Signature(dict[str, Any], Generic[R]):
             )
             return
         if not isinstance(task, str):
-            self._task = type or task
+            self.known_task = type or task
             task = task.name
         super().__init__(
             task=task,
@@ -87,80 +86,6 @@ class Signature(dict[str, Any], Generic[R]):
             subtask_type=subtask_type,
             immutable=immutable,
         )
-
-    # ---- what it holds
-
-    @property
-    def task(self) -> str:
-        """Name of the task."""
-        return cast(str, self["task"])
-
-    name = task
-
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """Positional arguments."""
-        return cast(tuple[Any, ...], self["args"])
-
-    @args.setter
-    def args(self, value: Sequence[Any]) -> None:
-        self["args"] = tuple(value)
-
-    # A property named ``kwargs`` etc. returns the very dictionary, so that changes reach the message.
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """Keyword arguments."""
-        return cast(dict[str, Any], self["kwargs"])
-
-    @kwargs.setter
-    def kwargs(self, value: dict[str, Any]) -> None:
-        self["kwargs"] = value
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Calling options, as ``apply_async`` takes them."""
-        return cast(dict[str, Any], self["options"])
-
-    @options.setter
-    def options(self, value: dict[str, Any]) -> None:
-        self["options"] = value
-
-    @property
-    def subtask_type(self) -> str | None:
-        """Kind of signature: None for a plain call, else ``chain``, ``group``, ``chord``, ``chunks`` …"""
-        return cast("str | None", self["subtask_type"])
-
-    @subtask_type.setter
-    def subtask_type(self, value: str | None) -> None:
-        self["subtask_type"] = value
-
-    @property
-    def immutable(self) -> bool:
-        """Whether results of earlier tasks and arguments of ``delay`` are kept away from the task."""
-        return cast(bool, self["immutable"])
-
-    @immutable.setter
-    def immutable(self, value: bool) -> None:
-        self["immutable"] = value
-
-    @property
-    def id(self) -> str | None:
-        """The task id, once the signature is frozen."""
-        return self.options.get("task_id")
-
-    @id.setter
-    def id(self, value: str | None) -> None:
-        self.options["task_id"] = value
-
-    @property
-    def root_id(self) -> str | None:
-        """Id of the workflow's first task, if set."""
-        return self.options.get("root_id")
-
-    @property
-    def parent_id(self) -> str | None:
-        """Id of the task that sends this one, if set."""
-        return self.options.get("parent_id")
 
     @property
     def type(self) -> Any:
@@ -172,13 +97,13 @@ class Signature(dict[str, Any], Generic[R]):
 
     def find_task(self) -> Any:
         """Return the task object, or None where this process doesn't know the task."""
-        return self._task if self._task is not None else registry.find(self["task"])
+        return self.known_task if self.known_task is not None else registry.find(self["task"])
 
     # ---- calling it
 
     def __call__(self, *partial_args: Any, **partial_kwargs: Any) -> Any:
         """Call the task's function here and now."""
-        args, kwargs, _ = self._merge(partial_args, partial_kwargs)
+        args, kwargs, _ = self.merged(partial_args, partial_kwargs)
         return self.type(*args, **kwargs)
 
     def delay(self, *partial_args: Any, **partial_kwargs: Any) -> AsyncResult[R]:
@@ -190,7 +115,7 @@ class Signature(dict[str, Any], Generic[R]):
     ) -> Any:
         """Send the task: arguments go before the stored ones, options over them. Returns its AsyncResult."""
         given = {name: value for name, value in options.items() if value is not None}
-        args, kwargs, given = self._merge(args, kwargs, given)
+        args, kwargs, given = self.merged(args, kwargs, given)
         task = self.find_task()
         if task is None:
             return send_call(self["task"], args, kwargs, given)
@@ -199,7 +124,7 @@ class Signature(dict[str, Any], Generic[R]):
     def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Run the task here and now; what comes back is an EagerResult."""
         given = {name: value for name, value in options.items() if value is not None}
-        args, kwargs, given = self._merge(args, kwargs, given)
+        args, kwargs, given = self.merged(args, kwargs, given)
         return self.type.apply(args, kwargs, **given)
 
     def __invert__(self) -> Any:
@@ -208,7 +133,7 @@ class Signature(dict[str, Any], Generic[R]):
 
     # ---- changing it
 
-    def _merge(
+    def merged(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -216,6 +141,7 @@ class Signature(dict[str, Any], Generic[R]):
         *,
         force: bool = False,
     ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+        """Return args, kwargs and options of a call with these ones added; ``force`` disregards immutability."""
         merged = merge_options(self.options, options) if options else self.options
         if self.immutable and not force:
             return self.args, self.kwargs, merged
@@ -227,7 +153,7 @@ class Signature(dict[str, Any], Generic[R]):
 
     def clone(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> "Signature[R]":
         """Return a copy, with more arguments and options if given."""
-        new_args, new_kwargs, new_options = self._merge(args, kwargs, options)
+        new_args, new_kwargs, new_options = self.merged(args, kwargs, options)
         copy = Signature.from_dict(
             {
                 "task": self["task"],
@@ -238,7 +164,7 @@ class Signature(dict[str, Any], Generic[R]):
                 "immutable": self["immutable"],
             }
         )
-        copy._task = self._task
+        copy.known_task = self.known_task
         return copy
 
     partial = clone
@@ -345,14 +271,14 @@ class Signature(dict[str, Any], Generic[R]):
 
     # ---- combining
 
-    def __or__(self, other: Any) -> Any:  # type: ignore[override]  # dict's | merges; here it chains
+    def __or__(self, other: Any) -> Any:
         """``a | b``: run b with a's result."""
         if not isinstance(other, Signature):
             return NotImplemented
         chain: Any = self.TYPES["chain"]
         return chain.of([self, *other.chained()])
 
-    def __ior__(self, other: Any) -> Any:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> Any:
         return self.__or__(other)
 
     def chained(self) -> "list[Signature[Any]]":
@@ -406,45 +332,12 @@ class Signature(dict[str, Any], Generic[R]):
 
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """Show the call as text, with more arguments if given."""
-        all_args, all_kwargs, _ = self._merge(args, kwargs, force=True)
+        all_args, all_kwargs, _ = self.merged(args, kwargs, force=True)
         shown = [repr(value) for value in all_args] + [f"{name}={value!r}" for name, value in all_kwargs.items()]
         return f"{self['task']}({', '.join(shown)})"
 
     def __repr__(self) -> str:
         return self.reprcall()
-
-
-def copy_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a signature's options, so that links of the copy are its own.
-
-    A chord's body is shared: every part of the chord carries it, and nobody changes it.
-    """
-    return {name: value if name == "chord" or isinstance(value, str | int) else deepcopy(value) for name, value in options.items()}
-
-
-def merge_options(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the options of a call over a signature's own; what chords and stamps depend on stays."""
-    if not own:
-        return dict(given)
-    fixed = FIXED_OPTIONS.union(own.get("stamped_headers") or ()) if "stamped_headers" in own else FIXED_OPTIONS
-    return {**own, **{name: value for name, value in given.items() if name not in fixed or name not in own}}
-
-
-def merge_stamps(stamps: Mapping[str, Any], more: Mapping[str, Any] | None, *, append: bool) -> dict[str, Any]:
-    """Join two sets of stamps: what both have becomes a list of both with ``append``, else the later one counts."""
-    merged = dict(stamps)
-    names = list(merged.setdefault("stamped_headers", list(merged)))
-    if more:
-        names += more.get("stamped_headers") or [name for name in more if name != "stamped_headers"]
-    for name, value in (more or {}).items():
-        if name == "stamped_headers":
-            continue
-        if append and name in merged and merged[name] != value:
-            merged[name] = [*listed(merged[name]), *listed(value)]
-        else:
-            merged[name] = value
-    merged["stamped_headers"] = sorted(set(names))
-    return merged
 
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature[Any]:

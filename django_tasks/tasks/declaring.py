@@ -80,7 +80,7 @@ def task_from_function(function: Callable[..., Any], **options: Any) -> Task[Any
     )
     task: Task[Any, Any] = type(function.__name__, (base,), attributes)()
     if dump is not None:
-        task._dump_models = dump
+        task.dump_models = dump
     return register(task)
 
 
@@ -100,7 +100,7 @@ def register(task: Any) -> Task[Any, Any]:
 
 def _complete(task: Task[Any, Any]) -> None:
     """Work out once what every call and every run needs."""
-    task._check = argument_check(task.run, task.name)
+    task.check_arguments = argument_check(task.run, task.name)
     own_call = type(task).__call__ is not Task.__call__
     task.is_async = inspect.iscoroutinefunction(task.run) or (own_call and inspect.iscoroutinefunction(type(task).__call__))
     retried = with_autoretry(task, task.run, is_async=task.is_async)

@@ -17,12 +17,12 @@ from django_tasks.exceptions import MaxRetriesExceededError, OperationalError, R
 from django_tasks.executor import TaskHooks
 from django_tasks.messages import TaskMessage
 from django_tasks.registry import registry
-from django_tasks.tasks.replacing import add_to_chord, replacement, send_replacement, signature_of_request
 from django_tasks.result import AsyncResult, EagerResult
 from django_tasks.result_backends.backend import ResultBackend
+from django_tasks.tasks.options import CALL_DEFAULTS, FromSettings
+from django_tasks.tasks.replacing import add_to_chord, replacement, send_replacement, signature_of_request
 from django_tasks.tasks.retries import give_up, next_message, raise_over_current
 from django_tasks.tasks.statekeeping import store_state
-from django_tasks.tasks.options import CALL_DEFAULTS, FromSettings
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -55,7 +55,7 @@ class Task(TaskHooks, Generic[P, R]):
     #: Exceptions that don't, although ``autoretry_for`` covers them.
     dont_autoretry_for: Sequence[type[BaseException]] = ()
     #: What an automatic retry gives to ``retry``: countdown, max_retries …
-    retry_kwargs: Mapping[str, Any] = {}  # noqa: RUF012  read, never changed
+    retry_kwargs: Mapping[str, Any] = {}
     #: Wait longer before every automatic retry: True for 1, 2, 4 … seconds, or a factor.
     retry_backoff: bool | float = False
     #: Most seconds that ``retry_backoff`` waits.
@@ -100,9 +100,11 @@ class Task(TaskHooks, Generic[P, R]):
     #: Made of a function without ``bind=True``.
     is_plain_function: bool = False
 
-    _check: Callable[..., None] | None = None
+    #: Called with a call's arguments: raises TypeError for those that ``run`` doesn't take.
+    check_arguments: Callable[..., None] | None = None
+    #: Turns pydantic models among a call's arguments into what messages carry.
+    dump_models: Callable[[Any, Any], tuple[Any, Any]] | None = None
     _defaults: dict[str, Any] | None = None
-    _dump_models: Callable[[Any, Any], tuple[Any, Any]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -126,7 +128,7 @@ class Task(TaskHooks, Generic[P, R]):
         run: Callable[..., Any]
     else:
 
-        def run(self, *args, **kwargs):
+        def run(self, *args: Any, **kwargs: Any) -> Any:
             """Do the work; every task has its own."""
             raise NotImplementedError(f"task {self.name or type(self).__name__} has no run()")
 
@@ -167,7 +169,7 @@ class Task(TaskHooks, Generic[P, R]):
         """
         throw = options.pop("throw", None)
         options.pop("logfile", None), options.pop("loglevel", None)
-        message = build_message(self.name, tuple(args or ()), dict(kwargs or {}), self._call_options(args, kwargs, options))
+        message = build_message(self.name, tuple(args or ()), dict(kwargs or {}), self.call_options(args, kwargs, options))
         return run_eagerly(self, message, throw=settings.TASK_EAGER_PROPAGATES if throw is None else throw)
 
     # ---- sending it
@@ -186,17 +188,18 @@ class Task(TaskHooks, Generic[P, R]):
         OperationalError when the broker can't be reached.
         """
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
-        if self.typing and self._check is not None:
-            self._check(*args, **kwargs)
-        call_options = self._call_options(args, kwargs, options)
-        if self._dump_models is not None:
-            args, kwargs = self._dump_models(args, kwargs)
+        if self.typing and self.check_arguments is not None:
+            self.check_arguments(*args, **kwargs)
+        given = self.call_options(args, kwargs, options)
+        if self.dump_models is not None:
+            args, kwargs = self.dump_models(args, kwargs)
         if settings.TASK_ALWAYS_EAGER:
-            args, kwargs = travelled(self, args, kwargs, call_options.get("serializer"))
-            return cast("AsyncResult[R]", self.apply(args, kwargs, **call_options))
-        return send_call(self.name, args, kwargs, call_options)
+            args, kwargs = travelled(self, args, kwargs, given.get("serializer"))
+            return cast("AsyncResult[R]", self.apply(args, kwargs, **given))
+        return send_call(self.name, args, kwargs, given)
 
-    def _call_options(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    def call_options(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a call's options: those given, over the task's own."""
         defaults = self._defaults
         if defaults is None:
             defaults = {name: value for name in CALL_DEFAULTS if (value := self._own(name)) is not None}
@@ -373,9 +376,11 @@ class Task(TaskHooks, Generic[P, R]):
 
     # ---- as a value
 
-    @property
-    def __name__(self) -> str:
-        return type(self).__name__
+    if not TYPE_CHECKING:  # type checkers would take it for the name of the class
+
+        @property
+        def __name__(self) -> str:
+            return type(self).__name__
 
     def __reduce__(self) -> Any:
         return registry.__getitem__, (self.name,)

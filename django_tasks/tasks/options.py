@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, Generic, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, overload
 
 from django_tasks.canvas.calls import Expires
 from django_tasks.conf import settings
@@ -78,13 +78,15 @@ class FromSettings(Generic[V]):
         value: V = getattr(settings, self.setting)
         return value
 
-    if False:  # pragma: no cover  # for type checkers only: tasks may set the attribute
+    if TYPE_CHECKING:  # tasks may set the attribute; at run time that is the instance's own dictionary
 
         def __set__(self, task: object, value: V) -> None: ...
 
 
 #: Options that are no attributes of the task's class.
-NOT_ATTRIBUTES: Final = frozenset({"base", "bind", "app", "shared", "lazy", "pydantic", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"})
+NOT_ATTRIBUTES: Final = frozenset(
+    {"base", "bind", "app", "shared", "lazy", "pydantic", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"}
+)
 
 OPTION_NAMES: Final = frozenset(TaskOptions.__annotations__) | {"bind"}
 

@@ -92,7 +92,7 @@ def replacement(request: Request, sig: Signature[Any]) -> Signature[Any]:
 
 def _with_one_result(sig: Signature[Any]) -> Signature[Any]:
     """Give a group, or a chain that ends in one, a last step: a task has one result, and links go to that."""
-    collect = Signature("celery.accumulate", (), {"index": 0})
+    collect: Signature[Any] = Signature("celery.accumulate", (), {"index": 0})
     if isinstance(sig, group):
         collected: Signature[Any] = sig | collect
         return collected

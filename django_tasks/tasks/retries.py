@@ -45,9 +45,7 @@ def next_message(
     if args is not None or kwargs is not None:
         fields["args"], fields["kwargs"] = _arguments(run, request.message, args, kwargs)
         fields["argsrepr"] = fields["kwargsrepr"] = None
-    return amend_message(
-        request.message, options, eta=eta_of(*when), retries=request.retries + 1, parent_id=request.message.id, **fields
-    )
+    return amend_message(request.message, options, eta=eta_of(*when), retries=request.retries + 1, parent_id=request.message.id, **fields)
 
 
 def _arguments(
@@ -67,10 +65,10 @@ def _arguments(
         for name in list(more):
             if name in bound.arguments and parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
                 bound.arguments[name] = more.pop(name)
-        return bound.args, {**bound.kwargs, **more}
     except (TypeError, ValueError):
         # Whatever doesn't fit the function is the next run's error, as with any wrong call.
         return (message.args if args is None else args), (message.kwargs if kwargs is None else kwargs)
+    return bound.args, {**bound.kwargs, **more}
 
 
 def backoff(factor: int, retries: int, maximum: float, *, jitter: bool) -> float:
@@ -80,7 +78,7 @@ def backoff(factor: int, retries: int, maximum: float, *, jitter: bool) -> float
     """
     # The exponent is bounded before the power is taken: a task may retry for ever.
     seconds = min(maximum, factor * 2 ** min(retries, 63))
-    return random.randrange(int(seconds) + 1) if jitter else max(0, seconds)  # noqa: S311  no secret
+    return random.randrange(int(seconds) + 1) if jitter else max(0, seconds)
 
 
 def with_autoretry(task: Any, run: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
