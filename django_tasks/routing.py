@@ -136,8 +136,10 @@ class Router:
     def _choose(self, message: TaskMessage) -> Destination:
         route = self._route(message)
         defaults = self.defaults
-        exchange = message.exchange or route.get("exchange")
-        routing_key = message.routing_key or route.get("routing_key")
+        # The address in a route belongs to the route's queue, not to one that the caller names.
+        addressed: Route = {} if message.queue else route
+        exchange = message.exchange or addressed.get("exchange")
+        routing_key = message.routing_key or addressed.get("routing_key")
         name = message.queue or _name_of(route.get("queue")) or self._bound_queue(exchange, routing_key)
         spec = self.find_queue(name or defaults.queue)
         exchange, routing_key = spec.address(exchange, routing_key)
@@ -300,7 +302,7 @@ def _options(message: TaskMessage) -> dict[str, Any]:
         name: getattr(message, name) for name in (*ROUTE_OPTIONS, "eta", "expires", "root_id", "parent_id", "time_limit", "soft_time_limit")
     }
     options.update(task_id=message.id, group_id=message.group, headers=message.headers)
-    return {name: value for name, value in options.items() if value not in (None, "")}
+    return {name: value for name, value in options.items() if value or value == 0}
 
 
 def _import(path: str) -> Any:
