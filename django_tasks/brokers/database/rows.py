@@ -10,7 +10,7 @@ from django_tasks.messages import Delivery, Envelope
 from django_tasks.models.queues import Message, MessageState
 from django_tasks.serializers import dumps_json, loads_json
 
-TABLE: Final[str] = Message._meta.db_table  # noqa: SLF001  Django's documented way to the name
+TABLE: Final[str] = Message._meta.db_table
 
 # Literals in every statement: a partial index is only used where the database can see the state.
 READY: Final = int(MessageState.READY)

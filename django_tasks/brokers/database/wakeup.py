@@ -6,7 +6,7 @@ All of them end a wait early; none of them is trusted alone: a consumer looks at
 import select
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar, Final
 
@@ -18,6 +18,8 @@ from django_tasks.brokers.database.claims import CHANNEL
 
 #: Most seconds between two looks at the table.
 LOOK: Final = 1.0
+#: No descriptor beside the doorbell's.
+NOTHING: Final = -1
 
 
 class Doorbell:
@@ -30,8 +32,9 @@ class Doorbell:
         self._outside, self._inside = socket.socketpair()
         self._outside.setblocking(False)
         self._inside.setblocking(False)
-        self._watched: tuple[int, ...] | None = None
-        self._poll: Any = None
+        self._bell = self._inside.fileno()
+        self._other = NOTHING
+        self._poll = self._watching(NOTHING)
 
     def ring(self) -> None:
         """End the wait of now, or the next one."""
@@ -39,25 +42,27 @@ class Doorbell:
         with suppress(BlockingIOError, OSError):
             self._outside.send(b"\0")
 
-    def wait(self, seconds: float, others: Sequence[int] = ()) -> bool:
-        """Wait until it rings (then return True), one of the other descriptors can be read, or the time is up."""
-        ready = self._ready(max(0.0, seconds), (self._inside.fileno(), *others))
-        if self._inside.fileno() not in ready:
+    def wait(self, seconds: float, other: int = NOTHING) -> bool:
+        """Wait until it rings (then return True), the other descriptor can be read, or the time is up."""
+        if other != self._other:
+            self._poll, self._other = self._watching(other), other
+        # Milliseconds, rounded up: rounding down would spin through the last one.
+        ready = self._poll(int(seconds * 1000) + 1 if seconds > 0 else 0)
+        if not ready or all(number != self._bell for number, _ in ready):
             return False
         with suppress(BlockingIOError):
             while self._inside.recv(1024):
                 pass
         return True
 
-    def _ready(self, seconds: float, watched: tuple[int, ...]) -> list[int]:
+    def _watching(self, other: int) -> Callable[[int], list[tuple[int, int]]]:
+        numbers = [self._bell] if other == NOTHING else [self._bell, other]
         if not hasattr(select, "poll"):
-            return select.select(watched, [], [], seconds)[0]
-        if watched != self._watched:
-            self._poll, self._watched = select.poll(), watched
-            for number in watched:
-                self._poll.register(number, select.POLLIN)
-        # Milliseconds, rounded up: rounding down would spin through the last one.
-        return [number for number, _ in self._poll.poll(int(seconds * 1000) + 1 if seconds else 0)]
+            return lambda pause: [(number, 0) for number in select.select(numbers, [], [], pause / 1000)[0]]
+        poll = select.poll()
+        for number in numbers:
+            poll.register(number, select.POLLIN)
+        return poll.poll
 
     def close(self) -> None:
         """Let go of the sockets."""
@@ -121,7 +126,8 @@ class Listen(Wakeup):
         """Wait. A readable socket is either a notification or the end of the connection: the next look will tell."""
         if self._notified or self._drop_backlog():
             return False
-        return self._doorbell.wait(min(seconds, LOOK), [self._listening.fileno()])
+        with connection.wrap_database_errors:
+            return self._doorbell.wait(min(seconds, LOOK), self._listening.fileno())
 
     def close(self, connection: BaseDatabaseWrapper) -> None:
         """Stop listening: a pool may give this connection to somebody else."""
@@ -135,33 +141,41 @@ class Listen(Wakeup):
 
 
 class Probe(Wakeup):
-    """SQLite: ask every 20 ms whether another connection has written to the file, which takes some microseconds."""
+    """SQLite: ask every 20 ms whether another connection has written to the file, which takes some microseconds.
+
+    After a minute without a change it asks a little less often: waking up is what costs.
+    """
 
     PERIOD: ClassVar[float] = 0.02
+    QUIET_PERIOD: ClassVar[float] = 0.025
+    QUIET_AFTER: ClassVar[float] = 60.0
+    QUESTION: ClassVar[str] = "PRAGMA data_version"
 
     def __init__(self, doorbell: Doorbell) -> None:
         super().__init__(doorbell)
         self._version: Any = None
+        self._changed_at = clock.monotonic()
 
     def watch(self, connection: BaseDatabaseWrapper) -> None:
         """Remember the file's state. What this connection writes itself doesn't change it, and needn't."""
         connection.ensure_connection()
-        self._version = self._read(connection)
-
-    @staticmethod
-    def _read(connection: BaseDatabaseWrapper) -> Any:
-        # Past Django's cursor, whose wrappers would cost more than the question.
         with connection.wrap_database_errors:
-            return connection.connection.execute("PRAGMA data_version").fetchone()[0]
+            self._version = connection.connection.execute(self.QUESTION).fetchone()
 
     def wait(self, connection: BaseDatabaseWrapper, seconds: float) -> bool:
         """Wait until the file changes."""
-        end = clock.monotonic() + min(seconds, LOOK)
-        while (left := end - clock.monotonic()) > 0:
-            if self._doorbell.wait(min(left, self.PERIOD)):
-                return True
-            if self._read(connection) != self._version:
-                return False
+        now = clock.monotonic()
+        end = now + min(seconds, LOOK)
+        period = self.PERIOD if now - self._changed_at < self.QUIET_AFTER else self.QUIET_PERIOD
+        # Past Django's cursors, whose wrappers would cost more than the question.
+        ask, ring = connection.connection.execute, self._doorbell.wait
+        with connection.wrap_database_errors:
+            while (left := end - clock.monotonic()) > 0:
+                if ring(min(left, period)):
+                    return True
+                if ask(self.QUESTION).fetchone() != self._version:
+                    self._changed_at = clock.monotonic()
+                    return False
         return False
 
 
