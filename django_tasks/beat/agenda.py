@@ -49,7 +49,7 @@ class Agenda:
 
     def due(self, now: datetime, limit: int) -> list[Slot]:
         """Take the slots that are due off the heap, earliest first; each must be moved, removed or put back."""
-        found = []
+        found: list[Slot] = []
         while len(found) < limit and (at := self.next_at()) is not None and at <= now:
             found.append(heapq.heappop(self._heap)[2])
         return found

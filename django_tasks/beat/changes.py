@@ -33,7 +33,7 @@ class Reader:
         self._declared = declared.declarations()
         #: What each row that was read looked like, by primary key.
         self._known: dict[int, tuple[Any, ...]] = {}
-        self._declared_rows: dict[str, tuple[int, bool]] = {}
+        self._declared_rows: dict[str, tuple[int, bool] | None] = {}
         self._last_change: datetime | None = None
         self._behind = False
         self._in_step_at = self._next_look = self._next_sweep = self._next_reading = clock.EPOCH

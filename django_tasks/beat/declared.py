@@ -52,7 +52,7 @@ def read(name: str, spec: Any, *, zone: tzinfo, since: datetime | None = None, p
     )
 
 
-def _checked(name: str, spec: Any) -> Mapping[str, Any]:
+def _checked(name: Any, spec: Any) -> Mapping[str, Any]:
     if not isinstance(spec, Mapping):
         raise BrokenEntryError(f"it is {spec!r}, but must be a dictionary with 'task' and 'schedule'")
     if not isinstance(name, str) or len(name) > _LONGEST_NAME:

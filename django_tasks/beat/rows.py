@@ -95,7 +95,8 @@ def named(names: Collection[str]) -> list[tuple[tuple[Any, ...], bool]]:
 def _columns(rows: QuerySet[Any], *more: str) -> QuerySet[Any]:
     # The zone as text: its field raises for a name it doesn't know, and one such row would hide all the others.
     zone = ExpressionWrapper(F("crontab__timezone"), output_field=CharField())
-    return rows.annotate(zone=zone).order_by("pk").values_list(*COLUMNS, *more)
+    found: QuerySet[Any] = rows.annotate(zone=zone).order_by("pk").values_list(*COLUMNS, *more)
+    return found
 
 
 def lock_enabled(keys: Collection[int]) -> set[int]:

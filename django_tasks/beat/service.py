@@ -76,7 +76,7 @@ class BeatService:
         return pause
 
     def _recover(self, fault: str) -> float:
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures, 10))
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * float(2 ** min(self._failures, 10)))
         self._failures += 1
         logger.error("Beat can't go on (%s); attempt %d follows in %.2g seconds", fault, self._failures + 1, pause)
         close_connections()

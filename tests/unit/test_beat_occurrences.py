@@ -1,5 +1,7 @@
 """When schedules occur, over every change of the clocks."""
 
+# ruff: noqa: DTZ001  wall times have no zone
+
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -182,7 +184,12 @@ def test_the_sun_that_does_not_set_is_waited_for():
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
-    [(30, timedelta(seconds=30)), (0.5, timedelta(seconds=0.5)), (timedelta(hours=1), timedelta(hours=1)), (schedule(90), timedelta(seconds=90))],
+    [
+        (30, timedelta(seconds=30)),
+        (0.5, timedelta(seconds=0.5)),
+        (timedelta(hours=1), timedelta(hours=1)),
+        (schedule(90), timedelta(seconds=90)),
+    ],
 )
 def test_what_celery_takes_for_an_interval(spec, expected):
     """Numbers are seconds; timedeltas and schedule objects are what they are."""
@@ -214,5 +221,5 @@ def test_a_schedule_class_of_the_project_is_asked():
 @pytest.mark.parametrize("spec", [True, "every day", None, 0, -5, timedelta(0)])
 def test_what_is_no_schedule_is_refused_with_its_value(spec):
     """The error shows what was given."""
-    with pytest.raises(ValueError, match="schedule is|longer than nothing"):
+    with pytest.raises(ValueError, match=r"schedule is|longer than nothing"):
         occurrences_of(spec, zone=ZoneInfo("UTC"))
