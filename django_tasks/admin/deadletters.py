@@ -1,0 +1,99 @@
+"""Dead letters: look, replay, delete."""
+
+from typing import ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from django_tasks import deadletters
+from django_tasks.admin.contents import STORED_FIELDS, ContentFields
+from django_tasks.admin.display import EMPTY, badge, code, moment, mono
+from django_tasks.admin.filters import MessageTaskFilter, QueueFilter, ReasonFilter
+from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.exceptions import OperationalError
+from django_tasks.models import DeadLetter
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(ContentFields, OperatorAdmin[DeadLetter]):
+    """Messages that went wrong for good, kept so that they can be sent again."""
+
+    list_display = ("task_name", "short_id", "why", "what", "queue", "deliveries", "died")
+    list_display_links = ("task_name", "short_id")
+    list_filter = (ReasonFilter, QueueFilter, MessageTaskFilter, ("died_at", admin.DateFieldListFilter))
+    search_fields = ("=task_id", "task", "detail")
+    search_help_text = gettext_lazy("A task's name, the id of one call, or words of the detail.")
+    ordering = ("-died_at",)
+    sortable_by = ("died",)
+    actions = ("replay",)
+    object_actions: ClassVar[tuple[str, ...]] = ("replay",)
+    # fmt: off
+    fieldsets = (
+        (None, {"fields": ("task_name", "short_id", "why", "full_detail", "problem")}),
+        (gettext_lazy("Call"), {"fields": ("args", "kwargs", "workflow")}),
+        (gettext_lazy("Delivery"), {"fields": ("queue", "priority", "deliveries", "worker", "died")}),
+        (gettext_lazy("As it is stored"), {"fields": STORED_FIELDS, "classes": ("collapse",)}),
+    )
+    # fmt: on
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
+        """Without their contents in lists."""
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        if match is not None and match.url_name == "django_tasks_deadletter_changelist" and request.method == "GET":
+            rows = rows.defer("headers", "properties", "body")
+        return rows
+
+    @admin.display(description=gettext_lazy("task"))
+    def task_name(self, row: DeadLetter) -> str:
+        """The task's name."""
+        return row.task or _("(no task named)")
+
+    @admin.display(description=gettext_lazy("task id"))
+    def short_id(self, row: DeadLetter) -> str:
+        """The id of the call."""
+        return mono(row.task_id)
+
+    @admin.display(description=gettext_lazy("reason"))
+    def why(self, row: DeadLetter) -> str:
+        """The reason, in a word."""
+        return badge(row.reason, tone="bad")
+
+    @admin.display(description=gettext_lazy("detail"))
+    def what(self, row: DeadLetter) -> str:
+        """The last line of the detail, which of a traceback is the error."""
+        lines = row.detail.strip().splitlines()
+        return Truncator(lines[-1]).chars(80) if lines else EMPTY
+
+    @admin.display(description=gettext_lazy("detail"))
+    def full_detail(self, row: DeadLetter) -> str:
+        """All that was said when it died."""
+        return code(row.detail)
+
+    @admin.display(description=gettext_lazy("died at"), ordering="died_at")
+    def died(self, row: DeadLetter) -> str:
+        """When it was given up."""
+        return moment(row.died_at)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may replay dead letters."""
+        return self.may(request, "replay_deadletter")
+
+    @admin.action(description=gettext_lazy("Replay selected dead letters"), permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> None:
+        """Send them again, as they were, to the queue they came from."""
+        rows = list(queryset.only("id", "task", "task_id", "reason"))
+        try:
+            count = deadletters.replay([row.pk for row in rows])
+        except OperationalError as error:
+            self.message_user(request, _("Nothing was replayed: %(error)s") % {"error": error}, messages.ERROR)
+            return
+        self.log_operation(request, rows, _("Replayed."))
+        done = ngettext("%(count)d message was sent again.", "%(count)d messages were sent again.", count) % {"count": count}
+        self.message_user(request, done, messages.SUCCESS)
+
+    replay.button = gettext_lazy("Replay")  # type: ignore[attr-defined]  # read by OperatorAdmin

@@ -1,0 +1,93 @@
+"""Values as the admin shows them: coloured states, code in boxes, links, ages."""
+
+from datetime import datetime
+from typing import Any
+
+from django.urls import NoReverseMatch, reverse
+from django.utils.formats import date_format, number_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from django_tasks import clock, states
+from django_tasks.models import MessageState
+from django_tasks.operations.workers import Liveness
+
+EMPTY = "-"
+
+#: State to the tone of its badge; a custom state is neutral.
+TONES: dict[Any, str] = {
+    states.SUCCESS: "good",
+    states.FAILURE: "bad",
+    states.REVOKED: "bad",
+    states.REJECTED: "bad",
+    states.RETRY: "warn",
+    states.STARTED: "busy",
+    states.RECEIVED: "busy",
+    MessageState.CLAIMED: "busy",
+    MessageState.DELAYED: "warn",
+    Liveness.ALIVE: "good",
+    Liveness.STALE: "bad",
+}
+
+
+def badge(value: Any, label: str | None = None, tone: str | None = None) -> SafeString:
+    """Show a state as a coloured word."""
+    return format_html('<span class="dt-badge dt-{}">{}</span>', tone or TONES.get(value, "plain"), str(value) if label is None else label)
+
+
+def code(text: str) -> SafeString | str:
+    """Show text as it is, in a box that scrolls."""
+    return format_html('<pre class="dt-code">{}</pre>', text) if text else EMPTY
+
+
+def mono(text: str | None) -> SafeString | str:
+    """Show an id or a name in fixed width."""
+    return format_html('<span class="dt-mono">{}</span>', text) if text else EMPTY
+
+
+def page_of(model: str, pk: Any) -> str | None:
+    """Address of the admin page of one of our rows; None where this site doesn't have that model."""
+    try:
+        return reverse(f"admin:django_tasks_{model}_change", args=[pk])
+    except NoReverseMatch:
+        return None
+
+
+def link(address: str | None, text: str) -> SafeString | str:
+    """Show a link, or the bare text where there is no address."""
+    return format_html('<a class="dt-mono" href="{}">{}</a>', address, text) if address else mono(text)
+
+
+def seconds(value: float | None) -> str:
+    """Write a duration in the unit that suits it."""
+    if value is None:
+        return EMPTY
+    if value < 1:
+        return _("%s ms") % number_format(round(value * 1000, 1 if value < 0.1 else 0))
+    if value < 120:
+        return _("%s s") % number_format(round(value, 1))
+    minutes, rest = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return ngettext("%(days)d day %(hours)d h", "%(days)d days %(hours)d h", days) % {"days": days, "hours": hours}
+    if hours:
+        return _("%(hours)d h %(minutes)d min") % {"hours": hours, "minutes": minutes}
+    return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": rest}
+
+
+def moment(value: datetime | None) -> SafeString | str:
+    """Show a time to the second; the exact one appears when it is pointed at."""
+    if value is None:
+        return EMPTY
+    local = localtime(value) if value.tzinfo else value
+    text = f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), local.isoformat(" "), text)
+
+
+def age(value: datetime | None) -> str:
+    """Write how long ago a time was; EMPTY for None."""
+    return EMPTY if value is None else seconds(max(0.0, (clock.now() - clock.as_utc(value)).total_seconds()))

@@ -1,0 +1,128 @@
+"""Queued messages of the database broker, and messages that any broker has parked here."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from django_tasks.admin.contents import STORED_FIELDS, ContentFields
+from django_tasks.admin.display import age, badge, moment, mono
+from django_tasks.admin.filters import MessageTaskFilter, QueueFilter
+from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.models import Message, MessageState
+from django_tasks.operations.calls import revoke
+from django_tasks.operations.queues import database_alias, run_now
+
+
+@admin.register(Message)
+class MessageAdmin(ContentFields, OperatorAdmin[Message]):
+    """What waits, what is delayed, what a worker holds."""
+
+    list_display = ("task_name", "short_id", "queue", "priority", "place", "when", "deliveries", "waiting_for")
+    list_display_links = ("task_name", "short_id")
+    list_filter = (("state", admin.ChoicesFieldListFilter), QueueFilter, MessageTaskFilter)
+    search_fields = ("=task_id", "task")
+    search_help_text = gettext_lazy("A task's name, or the id of one call.")
+    ordering = ("-id",)
+    sortable_by = ()
+    actions = ("run_now", "revoke")
+    object_actions: ClassVar[tuple[str, ...]] = ("run_now", "revoke")
+    # fmt: off
+    fieldsets = (
+        (None, {"fields": ("task_name", "short_id", "place", "when", "problem")}),
+        (gettext_lazy("Call"), {"fields": ("args", "kwargs", "workflow")}),
+        (gettext_lazy("Delivery"), {"fields": ("queue", "priority", "deliveries", "claimed_by", "created")}),
+        (gettext_lazy("As it is stored"), {"fields": STORED_FIELDS, "classes": ("collapse",)}),
+    )
+    # fmt: on
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Message]":
+        """The rows of the broker's own database, without their contents in lists."""
+        rows = super().get_queryset(request)
+        if (alias := database_alias()) is not None:
+            rows = rows.using(alias)
+        match = request.resolver_match
+        if match is not None and match.url_name == "django_tasks_message_changelist":
+            rows = rows.defer("headers", "properties", "body")
+        return rows
+
+    @admin.display(description=gettext_lazy("task"))
+    def task_name(self, row: Message) -> str:
+        """The task's name."""
+        return row.task or _("(no task named)")
+
+    @admin.display(description=gettext_lazy("task id"))
+    def short_id(self, row: Message) -> str:
+        """The id of the call."""
+        return mono(row.task_id)
+
+    @admin.display(description=gettext_lazy("state"))
+    def place(self, row: Message) -> str:
+        """Ready, claimed or delayed."""
+        return badge(row.state, str(row.get_state_display()))
+
+    @admin.display(description=gettext_lazy("until"))
+    def when(self, row: Message) -> str:
+        """When a delayed message falls due, or a worker's lease ends."""
+        return moment(row.until)
+
+    @admin.display(description=gettext_lazy("age"))
+    def waiting_for(self, row: Message) -> str:
+        """How long ago it was published."""
+        return age(row.created_at)
+
+    @admin.display(description=gettext_lazy("created at"))
+    def created(self, row: Message) -> str:
+        """When it was published."""
+        return moment(row.created_at)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may revoke queued messages."""
+        return self.may(request, "revoke_message")
+
+    def has_promote_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may run delayed messages now."""
+        return self.may(request, "promote_message")
+
+    def offered(self, request: HttpRequest, obj: Message) -> Iterable[str]:
+        """«Run now» for delayed messages only."""
+        if obj.state == MessageState.DELAYED:
+            yield "run_now"
+        yield "revoke"
+
+    @admin.action(description=gettext_lazy("Run selected delayed messages now"), permissions=["promote"])
+    def run_now(self, request: HttpRequest, queryset: "QuerySet[Message]") -> None:
+        """Make delayed messages due at once."""
+        rows = list(_naming(queryset.filter(state=MessageState.DELAYED)))
+        count = run_now(queryset)
+        if not count:
+            self.message_user(request, _("None of these messages is delayed."), messages.WARNING)
+            return
+        self.log_operation(request, rows, _("Made due at once."))
+        done = ngettext("%(count)d message is due now.", "%(count)d messages are due now.", count) % {"count": count}
+        self.message_user(request, done, messages.SUCCESS)
+
+    run_now.button = gettext_lazy("Run now")  # type: ignore[attr-defined]  # read by OperatorAdmin
+
+    @admin.action(description=gettext_lazy("Revoke selected messages"), permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: "QuerySet[Message]") -> None:
+        """Let no worker run these calls; the messages go when a worker comes to them, with the result REVOKED."""
+        rows = [row for row in _naming(queryset) if row.task_id]
+        if not rows:
+            self.message_user(request, _("Nothing was revoked: these messages carry no task id. Delete them instead."), messages.WARNING)
+            return
+        revoke([row.task_id for row in rows], by=request.user.get_username())
+        self.log_operation(request, rows, _("Revoked."))
+        done = ngettext("%(count)d call was revoked.", "%(count)d calls were revoked.", len(rows)) % {"count": len(rows)}
+        self.message_user(request, done, messages.SUCCESS)
+
+    revoke.button = gettext_lazy("Revoke")  # type: ignore[attr-defined]
+
+
+def _naming(rows: "QuerySet[Message]") -> Any:
+    # defer() of the list and only() don't go together: start over.
+    return rows.defer(None).only("id", "task", "task_id")

@@ -1,0 +1,75 @@
+"""Workers, as their heartbeats show them."""
+
+from collections.abc import Sequence
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from django_tasks.admin.display import EMPTY, age, badge, moment, mono, seconds
+from django_tasks.admin.filters import LivenessFilter
+from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.models import Worker
+from django_tasks.operations.workers import Liveness, liveness, uptime
+
+
+@admin.register(Worker)
+class WorkerAdmin(OperatorAdmin[Worker]):
+    """Which workers live and what they do; rows of dead ones can be deleted."""
+
+    list_display = ("name", "state", "pool", "concurrency", "queue_names", "active", "processed", "up", "last_seen")
+    list_filter = (LivenessFilter, "pool")
+    search_fields = ("name", "host")
+    ordering = ("-heartbeat_at",)
+    readonly_fields = ("state", "queue_names", "up", "last_seen", "started", "stopped", "node")
+    fieldsets = (
+        (None, {"fields": ("name", "state", "last_seen", "up")}),
+        (gettext_lazy("Work"), {"fields": ("queue_names", "pool", "concurrency", "active", "processed")}),
+        (gettext_lazy("Process"), {"fields": ("host", "pid", "version", "started", "stopped", "node")}),
+    )
+
+    @admin.display(description=gettext_lazy("state"), ordering="heartbeat_at")
+    def state(self, worker: Worker) -> str:
+        """Alive, stale or stopped."""
+        found = liveness(worker)
+        return badge(found, str(found.label))
+
+    @admin.display(description=gettext_lazy("queues"))
+    def queue_names(self, worker: Worker) -> str:
+        """The queues it takes messages from."""
+        return ", ".join(str(name) for name in worker.queues or ()) or EMPTY
+
+    @admin.display(description=gettext_lazy("uptime"), ordering="-started_at")
+    def up(self, worker: Worker) -> str:
+        """How long it has run."""
+        return seconds(uptime(worker).total_seconds())
+
+    @admin.display(description=gettext_lazy("last heartbeat"), ordering="heartbeat_at")
+    def last_seen(self, worker: Worker) -> str:
+        """How long ago it was heard of."""
+        return _("%(age)s ago") % {"age": age(worker.heartbeat_at)}
+
+    @admin.display(description=gettext_lazy("started at"))
+    def started(self, worker: Worker) -> str:
+        """When it started, to the second."""
+        return moment(worker.started_at)
+
+    @admin.display(description=gettext_lazy("stopped at"))
+    def stopped(self, worker: Worker) -> str:
+        """When it said that it stops."""
+        return moment(worker.stopped_at)
+
+    @admin.display(description=gettext_lazy("instance"))
+    def node(self, worker: Worker) -> str:
+        """What tells two runs of one name apart."""
+        return mono(worker.instance)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Worker | None = None) -> bool:
+        """Only dead ones: a living worker would write its row again."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and (obj is None or liveness(obj) is not Liveness.ALIVE)
+
+    def undeletable(self, rows: Sequence[Worker]) -> list[str]:
+        """Living workers stay."""
+        return [_("%(worker)s is alive") % {"worker": worker} for worker in rows if liveness(worker) is Liveness.ALIVE]

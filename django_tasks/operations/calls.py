@@ -1,0 +1,104 @@
+"""Calls as operators make and stop them: run a stored call again, revoke, name the nearest task."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django_tasks.application import app
+from django_tasks.exceptions import DecodeError, TaskError
+from django_tasks.models import Revocation, TaskResult
+from django_tasks.registry import registry
+from django_tasks.serializers import loads_json
+
+
+class NotRepeatable(TaskError):
+    """The call can't be made again: its name or its arguments were not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCall:
+    """What is needed to call a task again."""
+
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    queue: str | None
+
+
+def stored_call(row: TaskResult) -> StoredCall:
+    """Read the call that a result came from.
+
+    Raises NotRepeatable, saying why, when the name or the arguments were not kept or are no JSON.
+    """
+    if not row.task_name:
+        raise NotRepeatable(f"{row.task_id}: the task's name was not kept (RESULT_EXTENDED was off), so it can't be run again")
+    return StoredCall(
+        row.task_name,
+        _argument(row, row.task_args, list, "positional"),
+        _argument(row, row.task_kwargs, dict, "named"),
+        row.queue or None,
+    )
+
+
+def _argument(row: TaskResult, text: str | None, kind: type, what: str) -> Any:
+    if text is None:
+        raise NotRepeatable(f"{row}: the {what} arguments were not kept (RESULT_EXTENDED was off), so it can't be run again")
+    try:
+        value = loads_json(text)
+    except DecodeError as error:
+        raise NotRepeatable(f"{row}: the {what} arguments are no JSON ({error}), so it can't be run again") from error
+    if not isinstance(value, kind):
+        shape = "a JSON array" if kind is list else "a JSON object"
+        raise NotRepeatable(f"{row}: the {what} arguments are not {shape} but {text[:60]!r}, so it can't be run again")
+    return value
+
+
+def run_again(call: StoredCall) -> str:
+    """Send the call once more, under a new id, to the queue it came from; return the id."""
+    options = {"queue": call.queue} if call.queue else {}
+    result = app.send_task(call.task, call.args, call.kwargs, **options)
+    return str(result.id)
+
+
+def revoke(task_ids: Sequence[str], *, by: str, terminate: bool = False) -> None:
+    """Let no worker start these tasks any more; with ``terminate`` also stop them where they run."""
+    app.control.revoke(task_ids, terminate=terminate)
+    Revocation.objects.filter(task_id__in=task_ids).update(revoked_by=by[:255])
+
+
+def nearest_task(name: str) -> str | None:
+    """Name the registered task that ``name`` was probably meant to be."""
+    names = list(registry)
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if found:
+        return found[0]
+    # People leave the package away: the last part alone tells most.
+    ends = {known.rpartition(".")[2]: known for known in names}
+    near = difflib.get_close_matches(name.rpartition(".")[2], list(ends), n=1, cutoff=0.6)
+    return ends[near[0]] if near else None
+
+
+class BadArguments(TaskError):
+    """The arguments are not the JSON that is asked for."""
+
+
+def parse_arguments(text: str, kind: type, what: str) -> Any:
+    """Read a JSON array (``kind=list``) or object (``dict``) that a person typed.
+
+    Raises BadArguments with the place of the mistake.
+    """
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        line = error.doc.splitlines()[error.lineno - 1] if error.doc else ""
+        raise BadArguments(f"{what} is no JSON: {error.msg}, here:\n  {line}\n  {' ' * (error.colno - 1)}^") from error
+    try:
+        value = loads_json(text)
+    except DecodeError as error:
+        raise BadArguments(f"{what} can't be read: {error}") from error
+    if not isinstance(value, kind):
+        shape = 'a JSON array like [1, "two"]' if kind is list else 'a JSON object like {"size": 2}'
+        raise BadArguments(f"{what} must be {shape}, not {text.strip()[:60]}")
+    return value

@@ -1,0 +1,155 @@
+"""Queues as operators see them: what the broker, the settings and the workers know of them, and who paused them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.db.models import QuerySet
+
+from django_tasks import brokers, clock, routing
+from django_tasks.conf import settings
+from django_tasks.exceptions import DecodeError
+from django_tasks.models import Message, MessageState, Queue
+from django_tasks.operations.workers import alive
+from django_tasks.serializers import dumps_json, loads_json
+
+#: Counting stops here: nobody needs the exact number of a million delayed messages on a page of queues.
+COUNTED: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOverview:
+    """One queue. ``size`` counts what waits, delayed messages included; None where the broker can't say."""
+
+    name: str
+    size: int | None = None
+    delayed: int | None = None
+    workers: int = 0
+    paused_at: datetime | None = None
+    paused_by: str = ""
+    reason: str = ""
+
+    @property
+    def paused(self) -> bool:
+        """Workers take nothing from it."""
+        return self.paused_at is not None
+
+
+def known_names() -> list[str]:
+    """Names of every queue that the broker, the settings, a living worker or a row knows, sorted.
+
+    Raises OperationalError when the broker can't be reached.
+    """
+    names = {*configured_names(), *brokers.current().queues(), *_consumed()}
+    names.update(Queue.objects.values_list("name", flat=True))
+    return sorted(names)
+
+
+def configured_names() -> list[str]:
+    """Names of TASK_QUEUES, and the default queue."""
+    return sorted({*routing.current().queue_names, settings.TASK_DEFAULT_QUEUE})
+
+
+def _consumed() -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for queues in alive().values_list("queues", flat=True):
+        for name in queues or ():
+            counted[str(name)] = counted.get(str(name), 0) + 1
+    return counted
+
+
+def overview(names: Iterable[str] | None = None) -> list[QueueOverview]:
+    """Describe the queues of these names, or every known one.
+
+    Raises OperationalError when the broker can't be reached.
+    """
+    chosen = known_names() if names is None else list(names)
+    broker = brokers.current()
+    rows = {row.name: row for row in Queue.objects.filter(name__in=chosen)}
+    workers = _consumed()
+    delayed = _delayed_counts(chosen)
+    return [_described(name, rows.get(name), broker.size(name), delayed, workers) for name in chosen]
+
+
+def _described(name: str, row: Queue | None, size: int | None, delayed: dict[str, int] | None, workers: dict[str, int]) -> QueueOverview:
+    pause: dict[str, Any] = {"paused_at": row.paused_at, "paused_by": row.paused_by, "reason": row.reason} if row else {}
+    return QueueOverview(
+        name=name,
+        size=size,
+        delayed=None if delayed is None else delayed.get(name, 0),
+        workers=workers.get(name, 0),
+        **pause,
+    )
+
+
+def _delayed_counts(names: Sequence[str]) -> dict[str, int] | None:
+    # Only the database broker can say; each count is bounded, since a page about queues must open in any case.
+    if database_alias() is None:
+        return None
+    waiting = message_rows().filter(state=MessageState.DELAYED)
+    return {name: waiting.filter(queue=name).order_by()[:COUNTED].count() for name in names}
+
+
+def database_alias() -> str | None:
+    """Name the Django database that the broker keeps its messages in; None for any other broker."""
+    broker = brokers.current()
+    alias: str | None = getattr(broker, "alias", None)
+    return alias if broker.joins_transaction else None
+
+
+def message_rows() -> "QuerySet[Message]":
+    """The messages of the database broker, in its own database."""
+    return Message.objects.using(database_alias())
+
+
+def enter(names: Iterable[str]) -> None:
+    """Make rows for the queues that have none."""
+    wanted = set(names)
+    missing = wanted.difference(Queue.objects.filter(name__in=wanted).values_list("name", flat=True))
+    Queue.objects.bulk_create([Queue(name=name) for name in sorted(missing)], ignore_conflicts=True)
+
+
+def pause(names: Sequence[str], *, by: str, reason: str = "") -> int:
+    """Let workers take nothing more from these queues; they notice within a second or two.
+
+    What was paused before keeps its time, its user and its reason. Returns how many are paused now that were not.
+    """
+    enter(names)
+    return Queue.objects.filter(name__in=names, paused_at__isnull=True).update(paused_at=clock.now(), paused_by=by[:255], reason=reason)
+
+
+def resume(names: Sequence[str]) -> int:
+    """Let workers take from these queues again; return how many were paused."""
+    return Queue.objects.filter(name__in=names, paused_at__isnull=False).update(paused_at=None, paused_by="", reason="")
+
+
+def purge(names: Iterable[str]) -> dict[str, int]:
+    """Delete what waits in these queues; return how many messages each lost. What runs is left alone."""
+    broker = brokers.current()
+    return {name: broker.purge(name) for name in names}
+
+
+def run_now(rows: "QuerySet[Message]") -> int:
+    """Make delayed messages due at once; return how many were delayed.
+
+    Their ``eta`` goes, too: a worker would put a message that is early back to where it was.
+    """
+    delayed = list(rows.filter(state=MessageState.DELAYED).only("id", "headers"))
+    now, count = clock.now(), 0
+    for row in delayed:
+        # Again with the state: meanwhile it may have become due, and be running.
+        count += rows.filter(pk=row.pk, state=MessageState.DELAYED).update(until=now, headers=_without_eta(row.headers))
+    if count:
+        brokers.current().promote(clock.now(), limit=max(count, 100))
+    return count
+
+
+def _without_eta(headers: str) -> str:
+    try:
+        found = loads_json(headers)
+    except DecodeError:
+        return headers
+    if not isinstance(found, dict) or found.pop("eta", None) is None:
+        return headers
+    return dumps_json(found)
