@@ -162,6 +162,9 @@ class chain(Signature[Any]):
         taken = {"chord": chord, "group_id": group_id, "group_index": group_index, "root_id": root_id, "task_id": _id}
         self.tasks, results = self._prepared(self.args, {}, taken, copies=False)
         self.args = ()
+        if not results:
+            raise ValueError("an empty chain has no result, so it can't be frozen")
+        self.id = results[-1].id
         return results[-1]
 
     _freeze = freeze
@@ -188,7 +191,6 @@ class chain(Signature[Any]):
         )
         for previous, result in pairwise(results):
             first_of(result).parent = previous
-        self.id = results[-1].id
         if copies:
             for step in steps:
                 drop_header_links(step)

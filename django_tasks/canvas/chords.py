@@ -141,7 +141,7 @@ class chord(Signature[Any]):
             with sending() as outbox:
                 outbox.expect(group_id, header.parts(), body)
                 if any(isinstance(result, GroupResult) for result in shape.results):
-                    outbox.remember(group_id, shape)
+                    outbox.remember(group_id, [result.as_tuple() for result in shape.results])
                 header.apply_async(args, kwargs, **{**options, "task_id": group_id})
             header_result = shape
         first_of(body_result).parent = header_result
@@ -331,7 +331,7 @@ def _results(ready: ReadyChord) -> list[Any]:
     if shape is None:
         return [decode(part) for part in ready.parts]
     values = {part.task_id: decode(part) for part in ready.parts}
-    return cast("list[Any]", _shaped(shape, values))
+    return [_shaped(member, values) for member in shape]
 
 
 def _shaped(node: Any, values: Mapping[str, Any]) -> Any:

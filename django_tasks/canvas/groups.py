@@ -104,9 +104,7 @@ class group(Signature[list[Any]]):
         given["group_id"] = group_id
         with sending():
             results = [_send_member(task, index, args, kwargs, given) for index, task in enumerate(self.leaves())]
-        result: Any = GroupResult(group_id, results)
-        if len(results) == 1 and isinstance(results[0], GroupResult):
-            result = results[0]  # a lone chain that ends in a group: its members are what one waits for
+        result = _lone(GroupResult(group_id, results))
         if add_to_parent:
             note_child(result)
         return result
@@ -118,7 +116,7 @@ class group(Signature[list[Any]]):
         given = merge_options(self.options, options)
         group_id = given.pop("task_id", None) or new_id()
         given["group_id"] = group_id
-        return GroupResult(group_id, [task.clone().apply(args, kwargs, **given) for task in self.leaves()])
+        return _lone(GroupResult(group_id, [task.clone().apply(args, kwargs, **given) for task in self.leaves()]))
 
     def freeze(
         self,
@@ -192,6 +190,12 @@ class group(Signature[list[Any]]):
 
     def __repr__(self) -> str:
         return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
+
+
+def _lone(result: Any) -> Any:
+    """Return the members' result of a lone chain that ends in a group: it is what one waits for."""
+    lone = result.results[0] if len(result.results) == 1 else None
+    return lone if isinstance(lone, GroupResult) else result
 
 
 def _send_member(task: Signature[Any], index: int, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
