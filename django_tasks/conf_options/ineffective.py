@@ -1,0 +1,227 @@
+"""Celery's settings that are accepted and change nothing here, each with what takes its place.
+
+They are known so that a project moves over with its settings as they are, and the system checks say which of them it
+can drop.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from django_tasks.conf_options.forms import Option
+
+_TRANSPORT: Final = "Of Redis and AMQP connections, which this release does not have yet."
+_CELERY_BACKEND: Final = "Of one of Celery's own result backends, which this release can't use yet; there are db:// and cache://."
+_REMOTE: Final = "Of remote control and events over a message broker, which this release does not have yet."
+_LOGGING: Final = "Django's LOGGING says how records look; every record has task_id and task_name."
+_CHILDREN: Final = "Of Celery's process pool; workers here are built in another way."
+
+#: What to say of a setting, and Celery's default of each setting of which it is to be said.
+_GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
+    (
+        _TRANSPORT,
+        {
+            "BROKER_CHANNEL_ERROR_RETRY": False,
+            "BROKER_CONNECTION_MAX_RETRIES": 100,
+            "BROKER_CONNECTION_RETRY": True,
+            "BROKER_CONNECTION_RETRY_ON_STARTUP": None,
+            "BROKER_CONNECTION_TIMEOUT": 4,
+            "BROKER_FAILOVER_STRATEGY": None,
+            "BROKER_HEARTBEAT": 120,
+            "BROKER_HEARTBEAT_CHECKRATE": 3.0,
+            "BROKER_LOGIN_METHOD": None,
+            "BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE": "quorum",
+            "BROKER_POOL_ACQUIRE_TIMEOUT": None,
+            "BROKER_POOL_LIMIT": 10,
+            "BROKER_USE_SSL": False,
+            "TASK_CREATE_MISSING_QUEUE_EXCHANGE_TYPE": None,
+            "TASK_CREATE_MISSING_QUEUE_TYPE": "classic",
+            "TASK_DEFAULT_DELIVERY_MODE": 2,
+            "TASK_DEFAULT_QUEUE_TYPE": "classic",
+            "TASK_QUEUE_MAX_PRIORITY": None,
+            "WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS": False,
+            "WORKER_DETECT_QUORUM_QUEUES": True,
+            "WORKER_ENABLE_PREFETCH_COUNT_REDUCTION": True,
+        },
+    ),
+    (
+        "Put it into BROKER_URL.",
+        dict.fromkeys(("BROKER_HOST", "BROKER_PASSWORD", "BROKER_PORT", "BROKER_TRANSPORT", "BROKER_USER", "BROKER_VHOST")),
+    ),
+    ("Use BROKER_URL: there is one broker for reading and writing.", dict.fromkeys(("BROKER_READ_URL", "BROKER_WRITE_URL"))),
+    (
+        _CELERY_BACKEND,
+        {
+            "ARANGODB_BACKEND_SETTINGS": None,
+            "AZUREBLOCKBLOB_BASE_PATH": "",
+            "AZUREBLOCKBLOB_CONNECTION_TIMEOUT": 20,
+            "AZUREBLOCKBLOB_CONTAINER_NAME": "celery",
+            "AZUREBLOCKBLOB_READ_TIMEOUT": 120,
+            "AZUREBLOCKBLOB_RETRY_INCREMENT_BASE": 2,
+            "AZUREBLOCKBLOB_RETRY_INITIAL_BACKOFF_SEC": 2,
+            "AZUREBLOCKBLOB_RETRY_MAX_ATTEMPTS": 3,
+            "CASSANDRA_AUTH_KWARGS": None,
+            "CASSANDRA_AUTH_PROVIDER": None,
+            "CASSANDRA_BUNDLE_PATH": None,
+            "CASSANDRA_ENTRY_TTL": None,
+            "CASSANDRA_KEYSPACE": None,
+            "CASSANDRA_OPTIONS": {},
+            "CASSANDRA_PORT": None,
+            "CASSANDRA_READ_CONSISTENCY": None,
+            "CASSANDRA_SERVERS": None,
+            "CASSANDRA_TABLE": None,
+            "CASSANDRA_WRITE_CONSISTENCY": None,
+            "COSMOSDBSQL_COLLECTION_NAME": "celerycol",
+            "COSMOSDBSQL_CONSISTENCY_LEVEL": "Session",
+            "COSMOSDBSQL_DATABASE_NAME": "celerydb",
+            "COSMOSDBSQL_MAX_RETRY_ATTEMPTS": 9,
+            "COSMOSDBSQL_MAX_RETRY_WAIT_TIME": 30,
+            "COUCHBASE_BACKEND_SETTINGS": None,
+            "ELASTICSEARCH_MAX_RETRIES": None,
+            "ELASTICSEARCH_RETRY_ON_TIMEOUT": None,
+            "ELASTICSEARCH_SAVE_META_AS_TEXT": True,
+            "ELASTICSEARCH_TIMEOUT": None,
+            "GCS_BASE_PATH": "",
+            "GCS_BUCKET": None,
+            "GCS_PROJECT": None,
+            "GCS_TTL": 0,
+            "MONGODB_BACKEND_SETTINGS": None,
+            "REDIS_BACKEND_USE_SSL": None,
+            "REDIS_DB": None,
+            "REDIS_HOST": None,
+            "REDIS_MAX_CONNECTIONS": None,
+            "REDIS_PASSWORD": None,
+            "REDIS_PORT": None,
+            "REDIS_RETRY_ON_TIMEOUT": False,
+            "REDIS_SOCKET_CONNECT_TIMEOUT": None,
+            "REDIS_SOCKET_KEEPALIVE": False,
+            "REDIS_SOCKET_TIMEOUT": 120.0,
+            "REDIS_USERNAME": None,
+            "RESULT_BACKEND_TRANSPORT_OPTIONS": {},
+            "RESULT_EXCHANGE": "celeryresults",
+            "RESULT_EXCHANGE_TYPE": "direct",
+            "RESULT_PERSISTENT": None,
+            "S3_ACCESS_KEY_ID": None,
+            "S3_BASE_PATH": None,
+            "S3_BUCKET": None,
+            "S3_ENDPOINT_URL": None,
+            "S3_REGION": None,
+            "S3_SECRET_ACCESS_KEY": None,
+        },
+    ),
+    (
+        "Results are rows of a Django database: RESULT_BACKEND = 'db://ALIAS' names it in DATABASES.",
+        {
+            "DATABASE_CREATE_TABLES_AT_SETUP": True,
+            "DATABASE_ENGINE_CALLBACK": None,
+            "DATABASE_ENGINE_OPTIONS": {"pool_pre_ping": True, "pool_recycle": 3600},
+            "DATABASE_SHORT_LIVED_SESSIONS": False,
+            "DATABASE_TABLE_NAMES": None,
+            "DATABASE_TABLE_SCHEMAS": None,
+            "DATABASE_URL": None,
+        },
+    ),
+    ("Results in a cache: RESULT_BACKEND = 'cache://ALIAS' names it in CACHES.", {"CACHE_BACKEND": None, "CACHE_BACKEND_OPTIONS": {}}),
+    (
+        "A backend that can't be reached is tried again by what waits for it; there is nothing to set.",
+        {
+            "RESULT_BACKEND_ALWAYS_RETRY": False,
+            "RESULT_BACKEND_BASE_SLEEP_BETWEEN_RETRIES_MS": 10,
+            "RESULT_BACKEND_MAX_RETRIES": float("inf"),
+            "RESULT_BACKEND_MAX_SLEEP_BETWEEN_RETRIES_MS": 10000,
+        },
+    ),
+    ("Results are not cached in the client.", {"RESULT_CACHE_MAX": -1}),
+    ("RESULT_EXPIRES counts for results of every kind.", {"RESULT_CHORD_EXPIRES": None, "RESULT_FAILURE_EXPIRES": None}),
+    ("Chords are counted by the result backend: nothing polls.", {"RESULT_CHORD_JOIN_TIMEOUT": 3.0, "RESULT_CHORD_RETRY_INTERVAL": 1.0}),
+    (
+        _REMOTE,
+        {
+            "BEAT_ENABLE_REMOTE_CONTROL": False,
+            "BEAT_REMOTE_CONTROL_MAX_TICK_AGE": None,
+            "CONTROL_EXCHANGE": "celery",
+            "CONTROL_QUEUE_DURABLE": False,
+            "CONTROL_QUEUE_EXCLUSIVE": True,
+            "CONTROL_QUEUE_EXPIRES": 10.0,
+            "CONTROL_QUEUE_TTL": 300.0,
+            "EVENT_EXCHANGE": "celeryev",
+            "EVENT_QUEUE_DURABLE": False,
+            "EVENT_QUEUE_EXCLUSIVE": True,
+            "EVENT_QUEUE_EXPIRES": 60.0,
+            "EVENT_QUEUE_PREFIX": "celeryev",
+            "EVENT_QUEUE_TTL": 5.0,
+            "EVENT_SERIALIZER": "json",
+            "WORKER_ENABLE_REMOTE_CONTROL": True,
+            "WORKER_POOL_RESTARTS": False,
+        },
+    ),
+    (
+        "Messages are not signed; ACCEPT_CONTENT = ['json'] can't run code, whoever sends it.",
+        {
+            "SECURITY_CERTIFICATE": None,
+            "SECURITY_CERT_STORE": None,
+            "SECURITY_DIGEST": "sha256",
+            "SECURITY_KEY": None,
+            "SECURITY_KEY_PASSWORD": None,
+        },
+    ),
+    (
+        "Schedules and their last runs are rows of the Django database; any number of beats share them.",
+        {"BEAT_SCHEDULER": None, "BEAT_SCHEDULE_FILENAME": "celerybeat-schedule", "BEAT_SYNC_EVERY": 0},
+    ),
+    ("A periodic run that was missed is made up for once.", {"BEAT_CRON_STARTING_DEADLINE": None}),
+    ("TASK_ACKS_ON_FAILURE_OR_TIMEOUT counts for both.", {"TASK_ACKS_ON_FAILURE": None, "TASK_ACKS_ON_TIMEOUT": None}),
+    ("Set the options at the task, or change calls and runs in a MIDDLEWARE.", {"TASK_ANNOTATIONS": None}),
+    ("TASK_REJECT_ON_WORKER_LOST and TASK_MAX_DELIVERIES say what becomes of it.", {"TASK_RETRY_ON_WORKER_LOST": False}),
+    ("Tracebacks are kept as text with the result.", {"TASK_REMOTE_TRACEBACKS": False}),
+    ("The text of arguments is cut at 1,024 characters.", {"TASK_REPR_MAXLEVELS": 3}),
+    ("Error callbacks of a chord are those of its body.", {"TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER": False}),
+    ("Times in messages are UTC, always.", {"ENABLE_UTC": True}),
+    (
+        "WORKER_SHUTDOWN_TIMEOUT bounds a warm shutdown.",
+        {"WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE": False, "WORKER_SOFT_SHUTDOWN_TIMEOUT": 0.0},
+    ),
+    ("WORKER_PREFETCH_WINDOW = 0 claims nothing in advance.", {"WORKER_DISABLE_PREFETCH": False}),
+    (
+        "Delayed tasks wait in the broker, not in the worker.",
+        {"WORKER_ETA_TASK_LIMIT": None, "WORKER_TIMER": None, "WORKER_TIMER_PRECISION": 1.0},
+    ),
+    ("Remove the rate limits from the tasks.", {"WORKER_DISABLE_RATE_LIMITS": False}),
+    ("Claims are leases, so a finished message isn't handed out again.", {"WORKER_DEDUPLICATE_SUCCESSFUL_TASKS": False}),
+    ("Name the queues with -Q.", {"WORKER_DIRECT": False}),
+    ("Revoked tasks are rows of the Django database.", {"WORKER_STATE_DB": None}),
+    (
+        _LOGGING,
+        {
+            "WORKER_HIJACK_ROOT_LOGGER": False,
+            "WORKER_LOG_COLOR": None,
+            "WORKER_LOG_DATEFMT": None,
+            "WORKER_LOG_FORMAT": None,
+            "WORKER_REDIRECT_STDOUTS": False,
+            "WORKER_REDIRECT_STDOUTS_LEVEL": "WARNING",
+            "WORKER_TASK_LOG_DATEFMT": None,
+            "WORKER_TASK_LOG_FORMAT": None,
+        },
+    ),
+    (
+        _CHILDREN,
+        {
+            "WORKER_AGENT": None,
+            "WORKER_AUTOSCALER": None,
+            "WORKER_CONSUMER": None,
+            "WORKER_LOST_WAIT": 10.0,
+            "WORKER_POOL_PUTLOCKS": True,
+            "WORKER_POOL_START_METHOD": "fork",
+            "WORKER_PROC_ALIVE_TIMEOUT": 4.0,
+        },
+    ),
+)
+
+
+def _options() -> Iterator[tuple[str, Option]]:
+    for instead, defaults in _GROUPS:
+        for name, default in defaults.items():
+            yield name, Option(default=default, types=(object,), doc=f"No effect. {instead}", effective=False)
+
+
+INEFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(dict(sorted(_options())))
