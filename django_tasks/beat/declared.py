@@ -20,7 +20,7 @@ _IDLE_KEYS: Final = frozenset({"description", "last_run_at", "total_run_count"})
 
 def declarations() -> dict[str, Any]:
     """Return every declared entry as it was written, by name; BEAT_SCHEDULE wins over ``add_periodic_task``."""
-    return {**getattr(registry, "periodic_tasks", {}), **settings.BEAT_SCHEDULE}
+    return {**registry.periodic_tasks, **settings.BEAT_SCHEDULE}
 
 
 def read(name: str, spec: Any, *, zone: tzinfo, since: datetime | None = None, pk: int | None = None) -> Entry | None:

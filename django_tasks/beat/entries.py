@@ -20,19 +20,6 @@ from django_tasks.registry import registry
 NAME_HEADER: Final = "periodic_task_name"
 _RUN_IDS: Final = uuid.UUID("6f0c8f5a-5d1e-5e7b-9a35-0f4f5b0f7c11")
 _INSTANT: Final = timedelta(microseconds=1)
-#: Calling options that a task declares for all its calls.
-_TASK_OPTIONS: Final = (
-    "queue",
-    "exchange",
-    "routing_key",
-    "priority",
-    "expires",
-    "serializer",
-    "compression",
-    "time_limit",
-    "soft_time_limit",
-    "ignore_result",
-)
 
 
 class BrokenEntryError(ValueError):
@@ -84,19 +71,13 @@ class Entry:
 
         Raises TypeError or ValueError for options that no call can have.
         """
-        options = {**_options_of_task(self.task), **self.options, "task_id": task_id or self.run_id(due_at)}
-        options["headers"] = {**(options.get("headers") or {}), NAME_HEADER: self.name}
         args = [_evaluated(value) for value in self.args]
         kwargs = {name: _evaluated(value) for name, value in self.kwargs.items()}
+        task = registry.find(self.task)
+        options = dict(self.options) if task is None else task.call_options(args, kwargs, self.options)
+        options["task_id"] = task_id or self.run_id(due_at)
+        options["headers"] = {**(options.get("headers") or {}), NAME_HEADER: self.name}
         return build_message(self.task, args, kwargs, options)
-
-
-def _options_of_task(name: str) -> dict[str, Any]:
-    task = registry.find(name)
-    if task is None:
-        return {}
-    found = {option: getattr(task, option, None) for option in _TASK_OPTIONS}
-    return {option: value for option, value in found.items() if value is not None}
 
 
 def _evaluated(value: Any) -> Any:

@@ -99,6 +99,21 @@ def _columns(rows: QuerySet[Any], *more: str) -> QuerySet[Any]:
     return found
 
 
+def columns_of(row: Any) -> tuple[Any, ...]:
+    """Return what is read of a row, from an object that has it already."""
+    return tuple(_value(row, column) for column in COLUMNS)
+
+
+def _value(row: Any, column: str) -> Any:
+    if column == "zone":
+        return None if row.crontab is None else str(row.crontab.timezone)
+    relation, _, field = column.partition("__")
+    if not field:
+        return getattr(row, column)
+    related = getattr(row, relation)
+    return None if related is None else getattr(related, field)
+
+
 def lock_enabled(keys: Collection[int]) -> set[int]:
     """Return which of these rows are enabled still; held so until the transaction on their database ends, if one is open."""
     found: set[int] = set()
