@@ -46,7 +46,8 @@ def envelope_of(letter: DeadLetter) -> Envelope:
         properties=_document(letter.properties),
         queue=letter.queue,
         priority=letter.priority,
-        exchange=letter.exchange or None,
+        # The nameless exchange is one, where there is a routing key.
+        exchange=letter.exchange if letter.routing_key else None,
         routing_key=letter.routing_key or None,
     )
 

@@ -11,7 +11,7 @@ from django_tasks.brokers.database import DatabaseBroker
 from django_tasks.brokers.memory import MemoryBroker
 
 # Before it is imported, so that its assertions say what they saw.
-pytest.register_assert_rewrite("django_tasks.testing.broker_contract")
+pytest.register_assert_rewrite("django_tasks.testing.broker_contract", "django_tasks.testing.lease_contract")
 
 from django_tasks.testing.broker_contract import BrokerContract  # noqa: E402
 

@@ -71,8 +71,8 @@ def insert_rows(envelopes: Iterable[Envelope], now: datetime, moment: Callable[[
                 DELAYED if delayed else READY,
                 moment(due) if delayed and due is not None else None,
                 0,
-                str(headers.get("id") or "")[:_WIDTH],
-                str(headers.get("task") or "")[:_WIDTH],
+                _label(headers.get("id")),
+                _label(headers.get("task")),
                 envelope.content_type,
                 envelope.content_encoding,
                 dumps_json({name: value for name, value in headers.items() if value is not None}),
@@ -82,6 +82,14 @@ def insert_rows(envelopes: Iterable[Envelope], now: datetime, moment: Callable[[
             )
         )
     return rows
+
+
+def _label(value: Any) -> str:
+    # No database takes half a surrogate pair, and PostgreSQL no NUL; the headers, which are JSON, keep both.
+    text = str(value or "")
+    if not text.isascii() or "\0" in text:
+        text = text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    return text[:_WIDTH]
 
 
 def deliveries(rows: Sequence[ClaimedRow]) -> list[Delivery]:

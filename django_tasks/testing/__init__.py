@@ -1,0 +1,1 @@
+"""What tests use: the conformance suites of our interfaces, also for implementations by third parties."""
