@@ -28,6 +28,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("group_id", models.CharField(max_length=255, unique=True, verbose_name="group id")),
                 ("size", models.IntegerField(verbose_name="parts expected")),
+                ("done", models.IntegerField(default=0, verbose_name="parts done")),
                 ("body", models.TextField(verbose_name="body")),
                 ("date_created", models.DateTimeField(verbose_name="created at")),
                 ("date_done", models.DateTimeField(blank=True, null=True, verbose_name="sent at")),

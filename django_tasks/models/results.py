@@ -79,6 +79,7 @@ class ChordCounter(models.Model):
     id = models.BigAutoField(primary_key=True)
     group_id = models.CharField(_("group id"), max_length=255, unique=True)
     size = models.IntegerField(_("parts expected"))
+    done = models.IntegerField(_("parts done"), default=0)
     body = models.TextField(_("body"))
     date_created = models.DateTimeField(_("created at"))
     date_done = models.DateTimeField(_("sent at"), null=True, blank=True)
