@@ -4,10 +4,11 @@ They are read-only; lists stay quick on tables of millions; every action asks fo
 button on the object's page as well, and is written to Django's log of admin actions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -129,11 +130,10 @@ class OperatorAdmin(_ModelAdmin[_M]):
             raise Http404
         if obj is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        actions = self.get_actions(request)
+        actions: dict[str, Any] = dict(self.get_actions(request))
         if action not in actions or not self.has_view_permission(request, obj):
             raise PermissionDenied
-        run: Callable[..., Any] = actions[action][0]
-        response = run(self, request, self.get_queryset(request).filter(pk=obj.pk))
+        response = actions[action][0](self, request, self.get_queryset(request).filter(pk=obj.pk))
         return response or HttpResponseRedirect(self._page_after(request, obj.pk))
 
     def _page_after(self, request: HttpRequest, pk: Any) -> str:
@@ -154,7 +154,7 @@ class OperatorAdmin(_ModelAdmin[_M]):
         return super().change_view(request, object_id, form_url, context)
 
     def _buttons(self, request: HttpRequest, obj: _M) -> list[dict[str, str]]:
-        allowed = self.get_actions(request)
+        allowed: dict[str, Any] = dict(self.get_actions(request))
         prefix = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}"
         buttons = []
         for name in self.offered(request, obj):
@@ -178,7 +178,7 @@ class OperatorAdmin(_ModelAdmin[_M]):
                 "media": self.media,
                 "rows": queryset,
                 "action": action,
-                "action_checkbox_name": admin.helpers.ACTION_CHECKBOX_NAME,
+                "action_checkbox_name": ACTION_CHECKBOX_NAME,
                 "list_address": self.list_address(),
                 "subtitle": None,
                 **context,

@@ -26,7 +26,7 @@ class QueueList(ChangeList):
         super().get_results(request)
         rows: list[Any] = list(self.result_list)
         _attach(rows)
-        self.result_list = rows  # type: ignore[assignment]  # the page's rows, with what is known of them
+        self.result_list = rows  # the same rows, with what is known of them
 
 
 def _attach(rows: Sequence[Queue]) -> None:

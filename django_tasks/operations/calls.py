@@ -57,7 +57,7 @@ def _argument(row: TaskResult, text: str | None, kind: type, what: str) -> Any:
 
 def run_again(call: StoredCall) -> str:
     """Send the call once more, under a new id, to the queue it came from; return the id."""
-    options = {"queue": call.queue} if call.queue else {}
+    options: dict[str, Any] = {"queue": call.queue} if call.queue else {}
     result = app.send_task(call.task, call.args, call.kwargs, **options)
     return str(result.id)
 

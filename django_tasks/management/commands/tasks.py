@@ -1,0 +1,168 @@
+"""``manage.py tasks``: call tasks, look at results, queues, workers and dead letters."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+
+from django_tasks.cli import calls, dead, nodes, queues
+from django_tasks.cli.tables import Failure, Screen
+from django_tasks.exceptions import TaskError
+
+EXAMPLES = """\
+examples:
+  manage.py tasks list
+  manage.py tasks call shop.tasks.add -a '[2, 3]' --wait 10
+  manage.py tasks call shop.tasks.report -k '{"year": 2026}' --queue slow --countdown 60
+  manage.py tasks result 5b0e8a4c-4d5f-4a3e-9a51-2d0c4a4f4c5e --traceback
+  manage.py tasks queues pause slow --reason 'the supplier is down'
+  manage.py tasks dead replay --reason unknown-task
+
+The exit status is 0 when all is well, 1 when nothing answered or the task failed, 2 for wrong usage.
+"""
+
+
+class _Formatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the examples."""
+
+
+class Command(BaseCommand):
+    """Call tasks, look at results, queues, workers and dead letters. Celery's words; `tasks SUBCOMMAND --help` says more."""
+
+    help = __doc__
+    # Whoever looks for what is wrong must not be stopped by what is wrong.
+    requires_system_checks: list[str] = []
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, epilog=EXAMPLES, formatter_class=_Formatter, **kwargs)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        commands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+        _declare_calls(commands)
+        _declare_queues(commands)
+        _declare_dead(commands)
+        status = _command(commands, "status", nodes.status, "The workers that live. Exit status 1 if there is none.")
+        status.add_argument("--all", action="store_true", help="show those that stopped or went silent, too")
+        for name in ("inspect", "control", "events", "report"):
+            late = _command(commands, name, nodes.to_come, "Comes with a later release (exit status 2).")
+            late.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        run: Callable[[Screen, dict[str, Any]], int] = options["run"]
+        screen = Screen(self.stdout.write, as_json=bool(options.get("json")))
+        try:
+            status = run(screen, options)
+        except Failure as failure:
+            raise CommandError(str(failure), returncode=failure.status) from failure
+        except TaskError as error:
+            raise CommandError(f"{type(error).__name__}: {error}", returncode=1) from error
+        except KeyboardInterrupt:
+            status = 130
+        if status:
+            sys.exit(status)
+
+
+def _command(commands: Any, name: str, run: Callable[..., int], summary: str) -> CommandParser:
+    parser: CommandParser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(run=run)
+    # Suppressed, so that a nested command doesn't take back what its parent was given.
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
+    return parser
+
+
+def _declare_calls(commands: Any) -> None:
+    listing = _command(commands, "list", calls.list_tasks, "The registered tasks.")
+    listing.add_argument("contains", nargs="?", help="only names that contain this")
+    listing.add_argument("--detail", action="store_true", help="show the arguments and options of each")
+    listing.add_argument("--all", action="store_true", help="show the built-in celery.* tasks, too")
+
+    call = _command(commands, "call", calls.call, "Send one call of a task and print its id. With --wait, exit status 1 if it fails.")
+    call.add_argument("name", help="the task's name, as in `tasks list`")
+    call.add_argument("-a", "--args", dest="task_args", metavar="JSON", help="positional arguments: a JSON array")
+    call.add_argument("-k", "--kwargs", dest="task_kwargs", metavar="JSON", help="named arguments: a JSON object")
+    call.add_argument("-Q", "--queue", help="the queue (default: where TASK_ROUTES sends it)")
+    call.add_argument("--countdown", type=_number, metavar="SECONDS", help="run it no sooner than in so many seconds")
+    call.add_argument("--eta", type=_moment, metavar="TIME", help="run it no sooner than this: ISO 8601, UTC if no offset is given")
+    call.add_argument("--expires", type=_expires, metavar="SECONDS|TIME", help="don't run it after this")
+    call.add_argument("--priority", type=int, help="larger runs sooner")
+    call.add_argument("--force", action="store_true", help="send it even if no task of this name is registered here")
+    _declare_wait(call, "wait for the result and print it")
+
+    result = _command(commands, "result", calls.result, "What is known of one task. Exit status 1 if nothing is.")
+    result.add_argument("id", help="the task's id")
+    result.add_argument("--traceback", action="store_true", help="print the traceback of a failure, too")
+    _declare_wait(result, "wait until it is done")
+
+
+def _declare_wait(parser: CommandParser, what: str) -> None:
+    parser.add_argument(
+        "--wait", nargs="?", type=_number, const=None, default=False, metavar="SECONDS", help=f"{what}; at most so many seconds, if given"
+    )
+
+
+def _declare_queues(commands: Any) -> None:
+    purge = _command(commands, "purge", queues.purge_queues, "Delete the messages that wait. What runs is left alone.")
+    purge.add_argument("-Q", "--queues", type=_names, metavar="NAMES", help="names, with commas between (default: every known queue)")
+    purge.add_argument("-f", "--force", action="store_true", help="don't ask")
+
+    listing = _command(commands, "queues", queues.queues, "Every known queue: how much waits, who consumes, whether it is paused.")
+    nested = listing.add_subparsers(metavar="pause|resume")
+    pause = _command(nested, "pause", queues.pause_queues, "Let workers take nothing more from these queues.")
+    pause.add_argument("names", nargs="+", metavar="NAME", help="the queue")
+    pause.add_argument("--reason", help="for those who wonder; the admin shows it")
+    resume = _command(nested, "resume", queues.resume_queues, "Let workers take from these queues again. Exit status 1 if none was paused.")
+    resume.add_argument("names", nargs="+", metavar="NAME", help="the queue")
+
+
+def _declare_dead(commands: Any) -> None:
+    listing = _command(commands, "dead", dead.dead, "Dead letters: messages that went wrong for good, newest first.")
+    _declare_filters(listing)
+    listing.add_argument("--limit", type=int, metavar="N", help="show at most so many (default: 50)")
+    nested = listing.add_subparsers(metavar="list|show|replay|delete")
+    again = _command(nested, "list", dead.dead, "The dead letters, newest first.")
+    _declare_filters(again)
+    again.add_argument("--limit", type=int, default=argparse.SUPPRESS, metavar="N", help="show at most so many (default: 50)")
+    show = _command(nested, "show", dead.show, "One dead letter and what is in it.")
+    show.add_argument("id", type=int, help="the number that the list shows")
+    replay = _command(nested, "replay", dead.replay, "Send dead letters again, as they were, to their queues.")
+    delete = _command(nested, "delete", dead.delete, "Delete dead letters for good.")
+    delete.add_argument("-f", "--force", action="store_true", help="don't ask")
+    for parser in (replay, delete):
+        parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="the numbers that the list shows")
+        parser.add_argument("--all", action="store_true", help="every dead letter (or every one that the filters leave)")
+        _declare_filters(parser)
+
+
+def _declare_filters(parser: CommandParser) -> None:
+    for name in dead.FILTERS:
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"only those of this {name}")
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no queue")
+    return names
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+
+
+def _moment(text: str) -> Any:
+    try:
+        return calls.parse_moment(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time in ISO 8601, as 2026-12-24T18:00:00+01:00 is") from None
+
+
+def _expires(text: str) -> Any:
+    try:
+        return calls.parse_expires(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seconds nor a time in ISO 8601") from None
