@@ -383,7 +383,12 @@ class Task(TaskHooks, Generic[P, R]):
             return type(self).__name__
 
     def __reduce__(self) -> Any:
-        return registry.__getitem__, (self.name,)
+        return _by_name, (self.name,)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name or type(self).__name__}>"
+
+
+def _by_name(name: str) -> Any:
+    """Return the task that a pickled one stands for."""
+    return registry[name]
