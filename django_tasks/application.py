@@ -5,18 +5,16 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
-from django.apps import apps
 from django.core.signals import setting_changed
-from django.db import connections, router
 
 from django_tasks import brokers, result, result_backends, routing
 from django_tasks.canvas import Signature, signature
 from django_tasks.canvas.dispatch import send_call
-from django_tasks.clock import now
 from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS
 from django_tasks.context import CurrentTask, current_task
 from django_tasks.registry import TaskRegistry, periodic_tasks, registry
+from django_tasks.result.single import revoke_tasks
 from django_tasks.result_backends.backend import ResultBackend
 from django_tasks.tasks import Task as AnyTask
 from django_tasks.tasks import register, shared_task, task_name
@@ -154,15 +152,7 @@ class Control:
             raise NotImplementedError(
                 "revoke(destination=...) comes in a later release; without it every worker is told. Nothing was revoked"
             )
-        model: Any = apps.get_model("django_tasks", "Revocation")
-        task_ids = [task_id] if isinstance(task_id, str) else list(task_id)
-        moment = now()
-        model.objects.bulk_create(
-            [model(task_id=each, terminate=terminate, signal=str(signal), revoked_at=moment) for each in dict.fromkeys(task_ids)],
-            update_conflicts=True,
-            update_fields=["terminate", "signal", "revoked_at"],
-            **_unique_fields(),
-        )
+        revoke_tasks([task_id] if isinstance(task_id, str) else list(task_id), terminate=terminate, signal=str(signal))
 
     def terminate(self, task_id: str | Iterable[str], destination: Any = None, signal: str = "SIGTERM", **kwargs: Any) -> None:
         """``revoke`` with ``terminate=True``."""
@@ -180,13 +170,6 @@ class Control:
         if name in COMMANDS_TO_COME:
             raise NotImplementedError(f"app.control.{name} comes in a later release; revoke, terminate and purge work now")
         raise AttributeError(f"app.control has no command {name!r}")
-
-
-def _unique_fields() -> dict[str, Any]:
-    # MySQL finds the conflicting row by itself, and Django refuses to be told how.
-    model: Any = apps.get_model("django_tasks", "Revocation")
-    features = connections[router.db_for_write(model)].features
-    return {"unique_fields": ["task_id"]} if features.supports_update_conflicts_with_target else {}
 
 
 class App:

@@ -146,7 +146,7 @@ class chain(Signature[Any]):
             if getattr(result, "state", None) in (IGNORED, REJECTED):
                 break
             if index < len(steps) - 1:
-                partial = ((result.get(),), None)
+                partial = ((result.get(disable_sync_subtasks=False),), None)
         return result
 
     def freeze(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from django_tasks import result_backends
-from django_tasks.canvas.calls import listed, new_id
+from django_tasks.canvas.calls import listed
 from django_tasks.canvas.dispatch import gathering, sending
 from django_tasks.canvas.failures import Failure, call_errbacks, failed_metas
 from django_tasks.canvas.groups import group
@@ -13,7 +13,7 @@ from django_tasks.canvas.signatures import Signature, first_of, maybe_signature,
 from django_tasks.conf import settings
 from django_tasks.exceptions import ChordError
 from django_tasks.executor import Followups
-from django_tasks.messages import TaskMessage
+from django_tasks.messages import TaskMessage, new_id
 from django_tasks.result import GroupResult
 from django_tasks.result_backends.backend import ReadyChord, ResultMeta
 from django_tasks.result_backends.encoding import decode
@@ -141,7 +141,7 @@ class chord(Signature[Any]):
             with sending() as outbox:
                 outbox.expect(group_id, header.parts(), body)
                 if any(isinstance(result, GroupResult) for result in shape.results):
-                    outbox.remember(group_id, [result.as_tuple() for result in shape.results])
+                    outbox.remember(group_id, shape.as_tuple())
                 header.apply_async(args, kwargs, **{**options, "task_id": group_id})
             header_result = shape
         first_of(body_result).parent = header_result
@@ -160,7 +160,7 @@ class chord(Signature[Any]):
 
     def _apply_with(self, body: Any, args: Any, kwargs: Any, *, propagate: bool = True) -> Any:
         header_result = group(list(self.header_tasks())).apply(args, kwargs)
-        return body.apply((header_result.get(propagate=propagate),))
+        return body.apply((header_result.get(propagate=propagate, disable_sync_subtasks=False),))
 
     def freeze(
         self,
@@ -331,7 +331,8 @@ def _results(ready: ReadyChord) -> list[Any]:
     if shape is None:
         return [decode(part) for part in ready.parts]
     values = {part.task_id: decode(part) for part in ready.parts}
-    return [_shaped(member, values) for member in shape]
+    _, members = shape
+    return [_shaped(member, values) for member in members]
 
 
 def _shaped(node: Any, values: Mapping[str, Any]) -> Any:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from django_tasks.canvas.calls import new_id
 from django_tasks.canvas.dispatch import note_child, sending
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.wire import merge_options
 from django_tasks.conf import settings
+from django_tasks.messages import new_id
 from django_tasks.result import GroupResult
 
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
-from django_tasks.canvas.calls import listed, new_id
+from django_tasks.canvas.calls import listed
 from django_tasks.canvas.dispatch import send_call
 from django_tasks.canvas.wire import WireForm, copy_options, merge_options, merge_stamps
 from django_tasks.exceptions import NotRegistered
+from django_tasks.messages import new_id
 from django_tasks.registry import registry
 from django_tasks.result import AsyncResult
 

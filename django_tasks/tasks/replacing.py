@@ -104,7 +104,7 @@ def _with_one_result(sig: Signature[Any]) -> Signature[Any]:
 def send_replacement(request: Request, sig: Signature[Any]) -> Any:
     """Let the replacement leave with this run's outcome, and end the run; in eager mode run it and return its value."""
     if request.is_eager:
-        return sig.apply().get()
+        return sig.apply().get(disable_sync_subtasks=False)
     with gathering() as outbox:
         sig.apply_async()
     outbox.open_chords()

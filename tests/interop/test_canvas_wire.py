@@ -55,10 +55,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
         call(c, "t.a") | c.group(call(c, "t.b"), call(c, "t.c")) | call(c, "t.d") | call(c, "t.e") | c.group(call(c, "t.f"), call(c, "t.g"))
     ),
     "two groups in a chain": lambda c: (
-        call(c, "t.a")
-        | c.group(call(c, "t.b"), call(c, "t.c"))
-        | c.group(call(c, "t.d"), call(c, "t.e"))
-        | call(c, "t.f")
+        call(c, "t.a") | c.group(call(c, "t.b"), call(c, "t.c")) | c.group(call(c, "t.d"), call(c, "t.e")) | call(c, "t.f")
     ),
     "folded around a group": lambda c: c.chain(
         call(c, "t.a"), c.group(call(c, "t.b"), call(c, "t.c")), call(c, "t.d"), c.group(call(c, "t.e"), call(c, "t.f"))

@@ -110,9 +110,9 @@ WORKFLOWS = {
     "a chord whose body is a chord": (lambda: chord([ident(1), ident(2)], chord([total.s(), total.s()], total.s())), 6),
     "a chord whose body is a chain": (lambda: chord([ident(1), ident(2)], chain(total.s(), double.s(), add.s(1))), 7),
     "a chain with a chord whose body is a chain with a chord": (
-        lambda: ident(1)
-        | chord([add.s(1), add.s(2)], chain(total.s(), chord([add.s(1), add.s(2)], chain(total.s(), double.s()))))
-        | add.s(100),
+        lambda: (
+            ident(1) | chord([add.s(1), add.s(2)], chain(total.s(), chord([add.s(1), add.s(2)], chain(total.s(), double.s())))) | add.s(100)
+        ),
         126,
     ),
     "a header with a chain that ends in a group": (

@@ -81,7 +81,9 @@ class World:
         self.published.append(list(messages))
         self.policies.append(policy)
         destinations = routing.Router().destinations(messages)
-        self.queue.extend(decode(envelope, accept=["application/json", "json"]) for envelope in encode(messages, destinations, origin="t@h"))
+        self.queue.extend(
+            decode(envelope, accept=["application/json", "json"]) for envelope in encode(messages, destinations, origin="t@h")
+        )
 
     @property
     def messages(self) -> list[TaskMessage]:
