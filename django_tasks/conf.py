@@ -12,7 +12,6 @@ from django.conf import settings as django_settings
 
 from django_tasks.conf_options import OPTIONS
 
-
 #: What ``app.conf`` was given; kept beside the cached values, which are forgotten more often.
 _overrides: dict[str, Any] = {}
 
@@ -35,8 +34,9 @@ class Settings:
         """Return what the project set, before any conversion, or ``default``."""
         if name in _overrides:
             return _overrides[name]
-        own: Mapping[str, Any] = getattr(django_settings, "DJANGO_TASKS", None) or {}
-        if name in own:
+        own = getattr(django_settings, "DJANGO_TASKS", None)
+        # Anything but a dictionary is a system check's to report, which runs after much that reads settings.
+        if isinstance(own, Mapping) and name in own:
             return own[name]
         return getattr(django_settings, "CELERY_" + name, default)
 

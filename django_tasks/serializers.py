@@ -88,7 +88,7 @@ def loads_json(text: str | bytes) -> Any:
         # Looking for the marker is far cheaper than a hook that is called for every object.
         return _typed_decoder()(text) if '"__type__"' in text else _decode_json(text)
     except Exception as error:
-        raise DecodeError(f"no valid JSON: {error or type(error).__name__}; it begins with {_quote(text)}") from error
+        raise DecodeError(f"no valid JSON: {type(error).__name__} {error}; it begins with {_quote(text)}") from error
 
 
 def accepted_types(accept: Collection[str] | None) -> frozenset[str]:
@@ -112,9 +112,8 @@ def available() -> list[str]:
 
 def available_compressions() -> list[str]:
     """Names and content types of the compressions that can be used here, sorted."""
-    from kombu import compression as kombu_compression
-
-    return sorted({*kombu_compression._aliases, *kombu_compression.encoders()})  # noqa: SLF001  kombu has no public list of names
+    compression = _compression()
+    return sorted({*compression._aliases, *compression.encoders()})  # noqa: SLF001  kombu has no public list of names
 
 
 @lru_cache(maxsize=64)
@@ -143,6 +142,12 @@ def _serialization() -> Any:
     return serialization
 
 
+def _compression() -> Any:
+    from kombu import compression
+
+    return compression
+
+
 def _can_encode(name: str) -> bool:
     codec = _serialization().registry._encoders.get(name)  # noqa: SLF001  kombu has no public question for it
     return codec is not None and not getattr(codec.encoder, "__name__", "").startswith("not_available")
@@ -169,20 +174,16 @@ def _loads_by_kombu(body: bytes | str, content_type: str, content_encoding: str)
 
 
 def _compress(body: bytes, compression: str) -> tuple[bytes, str]:
-    from kombu.compression import compress
-
     try:
-        compressed, header = compress(body, compression)
+        compressed, header = _compression().compress(body, compression)
     except KeyError as error:
         raise EncodeError(_missing("compression", compression, available_compressions())) from error
     return compressed, header
 
 
 def _decompress(body: bytes | str, compression: str) -> bytes:
-    from kombu.compression import decompress
-
     try:
-        plain = decompress(body.encode() if isinstance(body, str) else body, compression)
+        plain: bytes | str = _compression().decompress(body.encode() if isinstance(body, str) else body, compression)
     except KeyError as error:
         raise DecodeError(f"the body can't be read: {_missing('compression', compression, available_compressions())}") from error
     except Exception as error:

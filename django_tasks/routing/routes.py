@@ -130,7 +130,11 @@ def _import(path: str) -> Any:
         raise ImproperlyConfigured(f"TASK_ROUTES names the router {path!r}, which can't be imported: {error}") from error
 
 
-_task_lookup: Callable[[str], Any] = {}.get
+def _no_task(name: str) -> None:
+    return None
+
+
+_task_lookup: Callable[[str], Any] = _no_task
 
 
 def set_task_lookup(lookup: Callable[[str], Any]) -> None:
