@@ -30,8 +30,8 @@ from django_tasks.admin.display import moment as shown
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.beat import declared, rows
 from django_tasks.beat.entries import BrokenEntryError, Entry, schedule_zone
-from django_tasks.canvas.calls import new_id
 from django_tasks.exceptions import OperationalError, TaskError
+from django_tasks.messages import new_id
 from django_tasks.models import BeatRun
 from django_tasks.registry import registry
 
