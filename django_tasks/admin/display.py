@@ -66,7 +66,7 @@ def seconds(value: float | None) -> str:
     if value is None:
         return EMPTY
     if value < 1:
-        return _("%s ms") % number_format(round(value * 1000, 1 if value < 0.1 else 0))
+        return _("%s ms") % number_format(round(value * 1000, 1) if value < 0.01 else round(value * 1000))
     if value < 120:
         return _("%s s") % number_format(round(value, 1))
     minutes, rest = divmod(int(value), 60)

@@ -61,8 +61,12 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     lines = [[_one_line(row.get(column)) for column in columns] for row in rows]
     titles = [column.replace("_", " ").upper() for column in columns]
     widths = [max(map(_width, cells)) for cells in zip(titles, *lines, strict=True)]
-    right = [all(isinstance(row.get(column), int | float | None) for row in rows) for column in columns]
+    right = [all(_is_number(row.get(column)) for row in rows) for column in columns]
     return "\n".join("  ".join(map(_pad, line, widths, right)).rstrip() for line in [titles, *lines])
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _pad(text: str, width: int, right: bool) -> str:

@@ -129,7 +129,10 @@ def test_a_delayed_message_runs_now(admin_client):
     assert told(response) == ["1 message is due now."]
     assert LogEntry.objects.get().object_id == str(row.pk)
     consumer = brokers.current().consume(["default"], consumer_id="test")
-    assert [delivery.tag for delivery in consumer.receive(1, 0)] == [str(row.pk)]
+    try:
+        assert [delivery.tag for delivery in consumer.receive(1, 0)] == [str(row.pk)]
+    finally:
+        consumer.close()
 
 
 def test_run_now_is_for_delayed_messages(admin_client):
