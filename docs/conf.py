@@ -23,7 +23,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "from_
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "attrs_inline"]
 myst_heading_anchors = 3
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "changes/README.md"]
+# The fragments are joined by changes/index.md.
+exclude_patterns = ["_build", "changes/README.md", "changes/[!i]*.md"]
 
 html_theme = "furo"
 html_title = f"django-tasks-engine {release}"
@@ -36,4 +37,11 @@ autodoc_preserve_defaults = True
 # Types of Python, Django and other libraries: this documentation is built without a network, so there is nothing to link to.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!django_tasks\.).*"),
+    # Parts of the inside that signatures of public things name.
+    (
+        r"py:.*",
+        r"django_tasks\.(canvas\.maps\.Mapped|canvas\.wire\.WireForm|result\.graph\.DependencyGraph|tasks\.declaring\..*Decorator|executor\.ExceptionInfo)",
+    ),
+    # Type variables.
+    (r"py:.*", r"django_tasks\..*\.[A-Z]"),
 ]

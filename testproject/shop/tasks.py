@@ -22,13 +22,13 @@ LOGS = Path(settings.BASE_DIR) / "data" / "access"
 # ---- a workflow: many files at the same time, then one report
 
 
-@shared_task(bind=True, soft_time_limit=60, time_limit=90)
+@shared_task(bind=True, soft_time_limit=60, time_limit=90, resultrepr_maxsize=60)
 def analyse_log(self: Any, name: str) -> dict[str, Any]:
     """Analyse one access log; tell how far it is by a state of its own."""
     return logs.analyse(LOGS / name, progress=lambda percent: self.update_state(state="PROGRESS", meta={"percent": percent}))
 
 
-@shared_task
+@shared_task(resultrepr_maxsize=60)
 def merge_hours(hours: list[dict[str, Any]]) -> dict[str, Any]:
     """Put what was found in all logs together."""
     return logs.merge(hours)
