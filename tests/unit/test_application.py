@@ -34,9 +34,29 @@ def world(monkeypatch):
     return World(monkeypatch)
 
 
+PUBLIC = {
+    "app",
+    "shared_task",
+    "Task",
+    "current_task",
+    "chain",
+    "group",
+    "chord",
+    "chunks",
+    "xmap",
+    "xstarmap",
+    "signature",
+    "maybe_signature",
+    "AsyncResult",
+    "GroupResult",
+    "ResultSet",
+    "EagerResult",
+}
+
+
 def test_public_names():
     """What the contract lists can be imported from the package."""
-    for name in ["app", "shared_task", "Task", "current_task", "chain", "group", "chord", "chunks", "xmap", "xstarmap", "signature", "maybe_signature", "AsyncResult", "GroupResult", "ResultSet", "EagerResult"]:
+    for name in PUBLIC:
         assert name in django_tasks.__all__
         assert getattr(django_tasks, name) is not None
 
@@ -212,7 +232,7 @@ class TestStarting:
         """Who connects when the moment has passed is called right away."""
         moment, heard = Moment("m"), []
         moment.send(sender=1)
-        moment.connect(lambda sender: heard.append(sender))
+        moment.connect(lambda sender, **kwargs: heard.append(sender))
         assert heard == [1]
 
     def test_disconnect(self):
@@ -226,7 +246,7 @@ class TestStarting:
 
 
 class TestLater:
-    @pytest.mark.parametrize("ask", [lambda: app.events, app.connection, lambda: app.control.inspect(), lambda: app.control.ping])
+    @pytest.mark.parametrize("ask", [lambda: app.events, app.connection, lambda: app.control.inspect, lambda: app.control.ping])
     def test_what_is_not_there_says_so(self, ask):
         """What comes in a later release raises NotImplementedError that says so."""
         with pytest.raises(NotImplementedError, match="later release"):

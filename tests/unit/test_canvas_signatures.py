@@ -7,8 +7,8 @@ import pickle
 import pytest
 
 from django_tasks.canvas import Signature, StampingVisitor, chain, chord, chunks, group, maybe_signature, signature, xmap
-from django_tasks.messages import new_id
 from django_tasks.exceptions import NotRegistered
+from django_tasks.messages import new_id
 from django_tasks.registry import registry
 from django_tasks.tasks import shared_task
 from tests.unit.workflow_world import World

@@ -5,6 +5,7 @@ import pytest
 from django_tasks.canvas import chain, chord, group, signature
 from django_tasks.exceptions import ChordError
 from django_tasks.registry import registry
+from django_tasks.result_backends.memory import MemoryResultBackend
 from django_tasks.tasks import shared_task
 from tests.unit.workflow_world import World
 
@@ -144,6 +145,16 @@ def test_result_over_the_wire(world, name):
     result = make().apply_async()
     world.run()
     assert world.value(result) == expected
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_result_in_a_real_backend(monkeypatch, name):
+    """The same with chords counted by a result backend that is one, and read by the results themselves."""
+    world = World(monkeypatch, MemoryResultBackend())
+    make, expected = WORKFLOWS[name]
+    result = make().apply_async()
+    world.run()
+    assert result.get(timeout=1) == expected
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -313,7 +313,7 @@ class TestCalling:
         """The check takes exactly what the function takes."""
 
         @shared_task(name="t.kinds")
-        def kinds(a, b, /, c, d=object(), *rest, e, f="x", **more):
+        def kinds(a, b, /, c, d=(), *rest, e, f="x", **more):
             pass
 
         kinds.check_arguments(1, 2, 3, e=5)

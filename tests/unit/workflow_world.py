@@ -66,8 +66,8 @@ class Results:
 class World:
     """Publish into it, ``run()`` it, and look at ``results``; ``published`` holds the batches as they were sent."""
 
-    def __init__(self, monkeypatch: Any) -> None:
-        self.results = Results()
+    def __init__(self, monkeypatch: Any, results: Any = None) -> None:
+        self.results = Results() if results is None else results
         self.published: list[list[TaskMessage]] = []
         self.policies: list[dict[str, Any]] = []
         self.queue: deque[TaskMessage] = deque()
@@ -140,8 +140,11 @@ class World:
         members = getattr(result, "results", None)
         if members is not None:
             return [self.value(member) for member in members]
-        return decode_result(self.results.metas[result.id])
+        return decode_result(self._meta(result.id))
+
+    def _meta(self, task_id: str) -> ResultMeta:
+        return self.results.metas[task_id] if isinstance(self.results, Results) else self.results.fetch([task_id])[task_id]
 
     def state(self, result: Any) -> str:
         """Return the stored state of a result."""
-        return self.results.metas[result.id].status
+        return self._meta(result.id).status
