@@ -226,12 +226,14 @@ class AsyncResult(Generic[R]):
         """
         del interval, no_ack, EXCEPTION_STATES
         assert_may_join(denied=disable_sync_subtasks)
-        if follow_parents and propagate and self.parent is not None:
-            for node in reversed(list(self._parents())):
-                node.get(timeout=timeout, propagate=True, follow_parents=False, disable_sync_subtasks=False)
         if self._meta is None:
             self._wait(timeout, on_interval)
-        return self._value_of(self._settled(), propagate, PROPAGATE_STATES, callback, on_message)
+        meta = self._settled()
+        if follow_parents and propagate and meta.status in PROPAGATE_STATES:
+            # What follows a failed task fails with it, so there is no need to wait for parents, some of which keep no result.
+            for node in reversed(list(self._parents())):
+                node.maybe_throw()
+        return self._value_of(meta, propagate, PROPAGATE_STATES, callback, on_message)
 
     def _settled(self) -> ResultMeta:
         if self._meta is None:
