@@ -1,0 +1,166 @@
+"""The admin in a real browser: every page loads whole, in light and dark, and the buttons do what they say."""
+
+import os
+from pathlib import Path
+
+import pytest
+from django.urls import reverse
+
+from django_tasks.models import DeadLetter, Message, Queue, Revocation, TaskResult
+from tests.browser.rows import fill
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+MODELS = ("taskresult", "message", "deadletter", "queue", "worker")
+#: Where to leave pictures for people; none are taken without.
+PICTURES = os.environ.get("BROWSER_PICTURES")
+
+
+@pytest.fixture
+def site(browser, live_server):
+    """The browser, and rows to look at."""
+    fill()
+
+    def go(model, view="changelist", *args):
+        browser.get(live_server.url + reverse(f"admin:django_tasks_{model}_{view}", args=args))
+
+    browser.go = go
+    return browser
+
+
+def picture(browser, name):
+    if PICTURES:
+        Path(PICTURES).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(Path(PICTURES) / f"{name}.png"))
+
+
+def whole(browser):
+    """No script failed, nothing was missing, and nothing is wider than the window."""
+    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE" and "favicon" not in entry["message"]]
+    assert severe == []
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def theme(browser, name):
+    browser.execute_script("localStorage.setItem('theme', arguments[0])", name)
+
+
+def press(browser, name):
+    browser.find_element("css selector", f".dt-tool button[name={name}]").click()
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("model", MODELS)
+def test_lists_and_pages_load_whole(site, model, colours):
+    """List and page of each kind of row load without an error on the console, and readable: text and ground differ."""
+    from django.apps import apps
+
+    site.go(model)
+    theme(site, colours)
+    site.go(model)
+    whole(site)
+    assert site.find_elements("css selector", "#result_list tbody tr")
+    for badge in site.find_elements("css selector", ".dt-badge"):
+        assert contrast(badge.value_of_css_property("color"), badge.value_of_css_property("background-color")) >= 3
+    picture(site, f"{model}-list-{colours}")
+    row = apps.get_model("django_tasks", model).objects.order_by("pk").last()
+    site.go(model, "change", row.pk)
+    whole(site)
+    picture(site, f"{model}-page-{colours}")
+
+
+def contrast(one, other):
+    """WCAG's ratio of two CSS colours: 1 for the same, 21 for black and white."""
+    brighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour):
+    parts = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_failure_is_looked_at_and_run_again(site):
+    """From the page of a failure: the traceback is there, and the button leads over its arguments to a new call."""
+    failure = TaskResult.objects.get(status="FAILURE")
+    site.go("taskresult", "change", failure.pk)
+    picture(site, "failure-page")
+    assert "PaymentRefused" in site.find_element("css selector", ".field-traceback_text pre").text
+    before = Message.objects.count()
+    press(site, "run_again")
+    picture(site, "run-again")
+    arguments = site.find_element("name", "args")
+    assert arguments.get_attribute("value") == "[\n  20417\n]"
+    arguments.clear()
+    arguments.send_keys("[20417")
+    site.find_element("css selector", ".submit-row input").click()
+    picture(site, "run-again-error")
+    assert "here:" in site.find_element("css selector", ".dt-error").text
+    arguments = site.find_element("name", "args")
+    arguments.send_keys("]")
+    site.find_element("css selector", ".submit-row input").click()
+    assert "was sent again as" in site.find_element("css selector", ".messagelist .success").text
+    assert Message.objects.count() == before + 1
+    whole(site)
+
+
+def test_a_running_task_is_stopped(site):
+    """The button «Stop» revokes a running task and says so."""
+    running = TaskResult.objects.get(status="STARTED")
+    site.go("taskresult", "change", running.pk)
+    press(site, "terminate")
+    assert "1 task was revoked." in site.find_element("css selector", ".messagelist .success").text
+    assert Revocation.objects.get().terminate
+
+
+def test_a_dead_letter_is_replayed_from_the_list(site):
+    """Ticking a letter and choosing «Replay» publishes it and takes it off the list."""
+    site.go("deadletter")
+    site.find_elements("css selector", "input.action-select")[0].click()
+    site.find_element("css selector", "select[name=action] option[value=replay]").click()
+    site.find_element("css selector", "button[name=index]").click()
+    assert "1 message was sent again." in site.find_element("css selector", ".messagelist .success").text
+    assert DeadLetter.objects.count() == 1
+
+
+def test_a_queue_is_purged_after_a_question(site):
+    """«Purge…» asks first; «take me back» changes nothing; the second time it empties the queue."""
+    site.go("queue")
+    queue = Queue.objects.get(name="mail")
+    for answer in ("a.cancel-link", "input[type=submit]"):
+        site.go("queue", "change", queue.pk)
+        press(site, "purge")
+        assert "mail: 5" in site.find_element("id", "content").text
+        picture(site, "purge")
+        site.find_element("css selector", f"#content {answer}").click()
+        if answer.startswith("a"):
+            assert Message.objects.filter(queue="mail").count() == 5
+    assert not Message.objects.filter(queue="mail").exists()
+
+
+def test_a_queue_is_paused_with_a_reason(site):
+    """«Pause…» asks for a reason, which the list then shows."""
+    site.go("queue")
+    site.go("queue", "change", Queue.objects.get(name="mail").pk)
+    press(site, "pause")
+    site.find_element("id", "id_reason").send_keys("the mail host is down")
+    picture(site, "pause")
+    site.find_element("css selector", "#content input[type=submit]").click()
+    site.go("queue")
+    assert "the mail host is down" in site.find_element("id", "result_list").text
+
+
+def test_narrow_windows(site):
+    """On a telephone's window nothing is wider than the window."""
+    size = site.get_window_size()
+    try:
+        site.set_window_size(500, 900)
+        failure = TaskResult.objects.get(status="FAILURE")
+        site.go("taskresult", "change", failure.pk)
+        picture(site, "narrow-page")
+        whole(site)
+        site.go("taskresult")
+        picture(site, "narrow-list")
+    finally:
+        site.set_window_size(size["width"], size["height"])
