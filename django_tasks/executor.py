@@ -193,12 +193,7 @@ class Executor:
         try:
             try:
                 self._begin(plan, request)
-                soft = soft_limit_of(request)
-                if soft is None:
-                    value = self._call(request)
-                else:
-                    with timelimits.soft_limit(soft):
-                        value = self._call(request)
+                value = loop_thread.run(self._limited(request)) if plan.is_async else self._call_limited(request)
             except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome
                 return self._failed(plan, request, error, time.perf_counter() - started)
             return self._succeeded(plan, request, value, time.perf_counter() - started)
@@ -220,6 +215,13 @@ class Executor:
         finally:
             leave(token)
 
+    def _call_limited(self, request: Request) -> Any:
+        soft = soft_limit_of(request)
+        if soft is None:
+            return self._call(request)
+        with timelimits.soft_limit(soft):
+            return self._call(request)
+
     async def _limited(self, request: Request) -> Any:
         soft = soft_limit_of(request)
         if soft is None:
@@ -236,11 +238,8 @@ class Executor:
     # ---- the function itself, innermost in the middleware
 
     def _call_function(self, request: Request) -> Any:
-        plan = self._plans[id(request.task)]
         message = request.message
-        if plan.is_async:
-            return loop_thread.run(plan.call(*message.args, **message.kwargs))
-        return plan.call(*message.args, **message.kwargs)
+        return self._plans[id(request.task)].call(*message.args, **message.kwargs)
 
     async def _acall_function(self, request: Request) -> Any:
         message = request.message

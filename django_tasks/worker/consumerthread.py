@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from django.db import Error as DatabaseError
 from django.db import connections
 
 from django_tasks import clock, signals
@@ -16,6 +17,7 @@ from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
 from django_tasks.executor import Outcome, ignores_result
 from django_tasks.messages import Delivery, Disposition, Settlement
+from django_tasks.models import Revocation
 from django_tasks.worker.admission import Admission
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.options import WorkerOptions
@@ -90,6 +92,7 @@ class ConsumerThread(threading.Thread):
     def run(self) -> None:
         """Turn until there is nothing left to do."""
         try:
+            self._learn_revocations()
             while not self._finished():
                 try:
                     self._turn()
@@ -103,6 +106,13 @@ class ConsumerThread(threading.Thread):
             self._pool.stop()
             self._consumer.close()
             connections.close_all()
+
+    def _learn_revocations(self) -> None:
+        # Before the first message: what was revoked while no worker ran must not run now. Later ones the node reports.
+        try:
+            self._revoked.add(Revocation.objects.order_by("id").values_list("task_id", flat=True))
+        except DatabaseError as error:
+            logger.error("The revocations can't be read yet; the node will tell them: %s", error)  # noqa: TRY400
 
     def _turn(self) -> None:
         self._obey()
@@ -125,7 +135,8 @@ class ConsumerThread(threading.Thread):
     def _pause(self) -> float:
         due = self._completer.due_in(idle=self._pool.held() == 0)
         longest = LONGEST_WAIT
-        if self._unmarked():
+        if self._pool.waiting() or self._unmarked():
+            # Something runs, or will in a moment, whose start may have to be recorded.
             longest = WORTH_MARKING
         if self._options.drain:
             longest = min(longest, DRAINED_AFTER)
@@ -248,13 +259,13 @@ class ConsumerThread(threading.Thread):
             self._end("memory")
 
     def _end(self, reason: str) -> None:
+        # What is held already is this process's share, and is run before it goes.
         self.reason = reason
-        self._stop()
+        self._stopping = True
 
     def _stop(self) -> None:
-        if not self._stopping:
-            self._stopping = True
-            self._give_back(self._pool.unstarted())
+        self._stopping = True
+        self._give_back(self._pool.unstarted())
 
     # ---- commands
 
