@@ -16,8 +16,9 @@ from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from django_tasks import clock
-from django_tasks.models import BeatRun, BeatTerm, Message
+from django_tasks.models import BeatRun, BeatTerm, Message, TaskResult
 from tests.acceptance.conftest import ROOT, wait_until
+from tests.sampleapp.models import Effect
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -135,9 +136,9 @@ def leader() -> int | None:
 
 
 def check_runs_and_messages() -> list:
-    """Every due time once, and exactly one message for each; return the due times."""
+    """Every due time of an entry once, and exactly one message for each; return the due times."""
     runs = list(BeatRun.objects.order_by("due_at").values_list("due_at", "task_id"))
-    assert len({due for due, _ in runs}) == len(runs)
+    assert len(set(BeatRun.objects.values_list("entry", "due_at"))) == len(runs)
     assert sorted(task_id for _, task_id in runs) == sorted(Message.objects.values_list("task_id", flat=True))
     return [due for due, _ in runs]
 
@@ -180,6 +181,7 @@ def test_a_clean_stop_hands_over_at_once(start_beat):
     assert clock.now() - stopped_at < timedelta(seconds=TERM)
     before = BeatRun.objects.count()
     wait_until(lambda: BeatRun.objects.count() > before, "a run by the other beat")
+    assert all(beat.stop() == 0 for beat in beats.values())
     due = check_runs_and_messages()
     assert max((later - earlier).total_seconds() for earlier, later in pairwise(due)) <= 2
 
@@ -188,18 +190,15 @@ def test_two_that_both_lead_send_each_run_once(start_beat):
     """Correctness doesn't hang on the election: with the term's row deleted again and again, both send, and once."""
     every_second("one")
     every_second("two")
-    for beat in (start_beat(), start_beat()):
-        beat.says("records:")
+    beats = start_beat(), start_beat()
 
-    def enough():
+    def both_have_sent():
         BeatTerm.objects.all().delete()
-        return BeatRun.objects.count() >= 12
+        return BeatRun.objects.count() >= 12 and all("Sent periodic task" in beat.output for beat in beats)
 
-    wait_until(enough, "twelve runs")
-    assert Message.objects.count() >= 12
-    keys = list(BeatRun.objects.values_list("entry", "due_at"))
-    assert len(set(keys)) == len(keys)
-    assert sorted(Message.objects.values_list("task_id", flat=True).distinct()) == sorted(Message.objects.values_list("task_id", flat=True))
+    wait_until(both_have_sent, "twelve runs, some by each beat")
+    assert all(beat.stop() == 0 for beat in beats)
+    check_runs_and_messages()
 
 
 def test_an_edit_takes_effect_within_two_seconds(start_beat):
@@ -246,3 +245,17 @@ def test_beat_writes_where_it_is_told(start_beat, tmp_path):
     beat = start_beat("-f", str(logfile), "--max-interval", "0.5")
     wait_until(lambda: logfile.exists() and "This beat leads" in logfile.read_text(), "the log file")
     beat.says("at least every 0.5 s")
+
+
+def test_a_worker_runs_beat_inside(start_worker, place, settings, child_environment):
+    """``runworker -B``: what beat sends, the same process tree runs."""
+    if place != "default":
+        pytest.skip("one database is enough: beat itself is tested on both")
+    interval = IntervalSchedule.objects.create(every=1, period="seconds")
+    PeriodicTask.objects.create(name="inside", task="tests.sampleapp.tasks.record", interval=interval, args='["from beat"]')
+    worker = start_worker("-B", "-c", "1")
+    wait_until(lambda: Effect.objects.filter(key="from beat").count() >= 2, f"two effects; the worker said:\n{worker.output}")
+    worker.signal(signal.SIGTERM)
+    assert worker.ends() == 0, worker.output
+    assert leader() is None
+    assert TaskResult.objects.filter(periodic_task_name="inside", status="SUCCESS").count() >= 2
