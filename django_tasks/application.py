@@ -324,6 +324,8 @@ class App:
 
 #: The one app of the project.
 app = App()
+# Tasks offer it as ``self.app``; they lie below this room and can't import it.
+AnyTask.app = app
 
 
 def finalize() -> None:

@@ -117,7 +117,7 @@ def send_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options
     message = build_message(name, args, kwargs, options)
     get = options.get
     send(message, (get("on_commit"), get("retry"), get("retry_policy")))
-    result: AsyncResult[Any] = AsyncResult(message.id)
+    result: AsyncResult[Any] = AsyncResult(message.id, task_name=name)
     if current_request() is not None and get("add_to_parent", True):
         note_child(result)
     return result

@@ -205,4 +205,10 @@ def _send_member(task: Signature[Any], index: int, args: Any, kwargs: Any, optio
         result = task.freeze(group_id=options["group_id"], root_id=options.get("root_id"), group_index=index)
         task.apply_async(args, kwargs, add_to_parent=False, **options)
         return result
-    return task.apply_async(args, kwargs, **{**options, "group_index": index, "add_to_parent": False})
+    given = {**options, "group_index": index, "add_to_parent": False}
+    target = task.find_task()
+    if type(task) is not Signature or target is None or args or kwargs:
+        return task.apply_async(args, kwargs, **given)
+    # What Signature.apply_async comes to for most members of large groups.
+    own = task.options
+    return target.apply_async(task.args, task.kwargs, **(merge_options(own, given) if own else given))

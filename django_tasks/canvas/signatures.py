@@ -154,6 +154,13 @@ class Signature(WireForm, Generic[R]):
 
     def clone(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> "Signature[R]":
         """Return a copy, with more arguments and options if given."""
+        if type(self) is Signature and not (args or kwargs or options):
+            # Workflows copy every call they hold: the plain case goes without the general one's detours.
+            plain: Signature[R] = Signature.__new__(Signature)
+            dict.update(plain, self)
+            dict.update(plain, kwargs=dict(self["kwargs"]), options=copy_options(self["options"]))
+            plain.known_task = self.known_task
+            return plain
         new_args, new_kwargs, new_options = self.merged(args, kwargs, options)
         copy = Signature.from_dict(
             {

@@ -19,7 +19,7 @@ from django_tasks.messages import TaskMessage
 from django_tasks.registry import registry
 from django_tasks.result import AsyncResult, EagerResult
 from django_tasks.result_backends.backend import ResultBackend
-from django_tasks.tasks.options import CALL_DEFAULTS, FromSettings
+from django_tasks.tasks.options import CALL_DEFAULTS, Follows, FromSettings
 from django_tasks.tasks.replacing import add_to_chord, replacement, send_replacement, signature_of_request
 from django_tasks.tasks.retries import give_up, next_message, raise_over_current
 from django_tasks.tasks.statekeeping import store_state
@@ -42,6 +42,8 @@ class Task(TaskHooks, Generic[P, R]):
     MaxRetriesExceededError: ClassVar[type[MaxRetriesExceededError]] = MaxRetriesExceededError
     OperationalError: ClassVar[type[OperationalError]] = OperationalError
 
+    #: The project's app, ``django_tasks.app``.
+    app: ClassVar[Any] = None
     #: Name by which messages call the task; ``module.function`` unless given.
     name: str = ""
     #: Check arguments where the task is called.
@@ -86,8 +88,8 @@ class Task(TaskHooks, Generic[P, R]):
     track_started = FromSettings[bool]("TASK_TRACK_STARTED")
     acks_late = FromSettings[bool]("TASK_ACKS_LATE")
     acks_on_failure_or_timeout = FromSettings[bool]("TASK_ACKS_ON_FAILURE_OR_TIMEOUT")
-    acks_on_failure = FromSettings[bool]("TASK_ACKS_ON_FAILURE_OR_TIMEOUT")
-    acks_on_timeout = FromSettings[bool]("TASK_ACKS_ON_FAILURE_OR_TIMEOUT")
+    acks_on_failure = Follows("acks_on_failure_or_timeout")
+    acks_on_timeout = Follows("acks_on_failure_or_timeout")
     reject_on_worker_lost = FromSettings[bool]("TASK_REJECT_ON_WORKER_LOST")
     ignore_result = FromSettings[bool]("TASK_IGNORE_RESULT")
     store_eager_result = FromSettings[bool]("TASK_STORE_EAGER_RESULT")
@@ -110,7 +112,7 @@ class Task(TaskHooks, Generic[P, R]):
         super().__init_subclass__(**kwargs)
         for name, value in list(vars(cls).items()):
             # As in Celery, None means: as the settings say.
-            if value is None and isinstance(vars(Task).get(name), FromSettings):
+            if value is None and isinstance(vars(Task).get(name), FromSettings | Follows):
                 delattr(cls, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -83,6 +83,20 @@ class FromSettings(Generic[V]):
         def __set__(self, task: object, value: V) -> None: ...
 
 
+class Follows:
+    """An attribute that has the value of another one, until the class or the instance has a value of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, task: object | None, owner: type[Any]) -> bool:
+        return bool(getattr(owner if task is None else task, self.name))
+
+    if TYPE_CHECKING:
+
+        def __set__(self, task: object, value: bool) -> None: ...
+
+
 #: Options that are no attributes of the task's class.
 NOT_ATTRIBUTES: Final = frozenset(
     {"base", "bind", "app", "shared", "lazy", "pydantic", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"}

@@ -88,6 +88,7 @@ class TestTasks:
         assert app.tasks[f"{__name__}.bare"] is bare
         assert bound() == "a.bound"
         assert app.Task is Task
+        assert bare.app is app
 
     def test_register_task(self):
         """Instances of task classes are registered, with options if given."""

@@ -202,6 +202,13 @@ class TestAttributesFromSettings:
         own.ignore_result = True
         assert own.ignore_result is True
 
+    def test_acks_on_failure_follows_its_elder(self, add):
+        """acks_on_failure and acks_on_timeout are what acks_on_failure_or_timeout is, unless they are set."""
+        assert (add.acks_on_failure, add.acks_on_timeout) == (True, True)
+        add.acks_on_failure_or_timeout = False
+        add.acks_on_timeout = True
+        assert (add.acks_on_failure, add.acks_on_timeout) == (False, True)
+
     def test_none_as_an_option_means_the_setting(self):
         """An option given as None is the same as one not given."""
 
