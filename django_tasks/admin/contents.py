@@ -29,7 +29,7 @@ class ContentFields:
     def problem(self, row: Message | DeadLetter) -> str:
         """Why the message can't be decoded."""
         error = contents_of(row).error
-        return code(error) if error else badge("readable", str(_("none, it can be decoded")), "good")
+        return code(error, wrap=True) if error else badge("readable", str(_("none, it can be decoded")), "good")
 
     @admin.display(description=_("positional arguments"))
     def args(self, row: Message | DeadLetter) -> str:

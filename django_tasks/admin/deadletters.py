@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks import deadletters
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
-from django_tasks.admin.display import EMPTY, badge, code, moment, mono
+from django_tasks.admin.display import EMPTY, badge, code, moment, mono, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter, ReasonFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import OperationalError
@@ -33,7 +33,7 @@ class DeadLetterAdmin(ContentFields, OperatorAdmin[DeadLetter]):
     object_actions: ClassVar[tuple[str, ...]] = ("replay",)
     # fmt: off
     fieldsets = (
-        (None, {"fields": ("task_name", "short_id", "why", "full_detail", "problem")}),
+        (None, {"fields": ("task_name", "full_id", "why", "full_detail", "problem")}),
         (gettext_lazy("Call"), {"fields": ("args", "kwargs", "workflow")}),
         (gettext_lazy("Delivery"), {"fields": ("queue", "priority", "deliveries", "worker", "died")}),
         (gettext_lazy("As it is stored"), {"fields": STORED_FIELDS, "classes": ("collapse",)}),
@@ -56,6 +56,11 @@ class DeadLetterAdmin(ContentFields, OperatorAdmin[DeadLetter]):
     @admin.display(description=gettext_lazy("task id"))
     def short_id(self, row: DeadLetter) -> str:
         """The id of the call."""
+        return short(row.task_id)
+
+    @admin.display(description=gettext_lazy("task id"))
+    def full_id(self, row: DeadLetter) -> str:
+        """The id of the call, whole."""
         return mono(row.task_id)
 
     @admin.display(description=gettext_lazy("reason"))
@@ -72,7 +77,7 @@ class DeadLetterAdmin(ContentFields, OperatorAdmin[DeadLetter]):
     @admin.display(description=gettext_lazy("detail"))
     def full_detail(self, row: DeadLetter) -> str:
         """All that was said when it died."""
-        return code(row.detail)
+        return code(row.detail, wrap=True)
 
     @admin.display(description=gettext_lazy("died at"), ordering="died_at")
     def died(self, row: DeadLetter) -> str:

@@ -38,14 +38,21 @@ def badge(value: Any, label: str | None = None, tone: str | None = None) -> Safe
     return format_html('<span class="dt-badge dt-{}">{}</span>', tone or TONES.get(value, "plain"), str(value) if label is None else label)
 
 
-def code(text: str) -> SafeString | str:
-    """Show text as it is, in a box that scrolls."""
-    return format_html('<pre class="dt-code">{}</pre>', text) if text else EMPTY
+def code(text: str, *, wrap: bool = False) -> SafeString | str:
+    """Show text as it is, in a box that scrolls; ``wrap`` breaks long lines, for sentences."""
+    return format_html('<pre class="dt-code{}">{}</pre>', " dt-wrap" if wrap else "", text) if text else EMPTY
 
 
 def mono(text: str | None) -> SafeString | str:
     """Show an id or a name in fixed width."""
     return format_html('<span class="dt-mono">{}</span>', text) if text else EMPTY
+
+
+def short(task_id: str | None) -> SafeString | str:
+    """Show the beginning of an id, which is enough to tell calls apart; the whole appears when it is pointed at."""
+    if not task_id or len(task_id) <= 13:
+        return mono(task_id)
+    return format_html('<span class="dt-mono" title="{}">{}…</span>', task_id, task_id[:8])
 
 
 def page_of(model: str, pk: Any) -> str | None:

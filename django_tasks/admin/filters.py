@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_tasks import states
@@ -17,6 +18,8 @@ from django_tasks.registry import registry
 LOOKED_AT = 2_000
 #: Most values that a filter offers.
 OFFERED = 50
+#: Values that only might be there are offered beside those that are, as long as there are no more than these.
+FEW = 20
 
 
 class RecentValuesFilter(admin.SimpleListFilter):
@@ -29,7 +32,9 @@ class RecentValuesFilter(admin.SimpleListFilter):
         """List the values to choose from."""
         newest = model_admin.get_queryset(request).order_by("-pk").values_list(self.field, flat=True)[:LOOKED_AT]
         values = {str(value) for value in newest if value not in {None, ""}}
-        values.update(self.more())
+        more = {*values, *self.more()}
+        if len(more) <= FEW:
+            values = more
         listed = sorted(values)[:OFFERED]
         chosen = request.GET.get(self.parameter_name or "")
         if chosen and chosen not in listed:
@@ -58,7 +63,7 @@ class StateFilter(RecentValuesFilter):
 
 
 class TaskNameFilter(RecentValuesFilter):
-    """By task; registered tasks are offered as well."""
+    """By task; a few registered tasks are offered as well."""
 
     title = _("task")
     parameter_name = "task_name"
@@ -99,6 +104,21 @@ class MessageTaskFilter(RecentValuesFilter):
     title = _("task")
     parameter_name = "task"
     field = "task"
+
+
+class PausedFilter(admin.SimpleListFilter):
+    """By whether a queue is paused."""
+
+    title = _("state")
+    parameter_name = "paused"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        """Open, paused."""
+        return [("no", gettext("open")), ("yes", gettext("paused"))]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Model]") -> "QuerySet[Model]":
+        """Narrow the list to the chosen queues."""
+        return queryset if self.value() not in {"yes", "no"} else queryset.filter(paused_at__isnull=self.value() == "no")
 
 
 class LivenessFilter(admin.SimpleListFilter):

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
-from django_tasks.admin.display import age, badge, moment, mono
+from django_tasks.admin.display import age, badge, moment, mono, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.models import Message, MessageState
@@ -33,7 +33,7 @@ class MessageAdmin(ContentFields, OperatorAdmin[Message]):
     object_actions: ClassVar[tuple[str, ...]] = ("run_now", "revoke")
     # fmt: off
     fieldsets = (
-        (None, {"fields": ("task_name", "short_id", "place", "when", "problem")}),
+        (None, {"fields": ("task_name", "full_id", "place", "when", "problem")}),
         (gettext_lazy("Call"), {"fields": ("args", "kwargs", "workflow")}),
         (gettext_lazy("Delivery"), {"fields": ("queue", "priority", "deliveries", "claimed_by", "created")}),
         (gettext_lazy("As it is stored"), {"fields": STORED_FIELDS, "classes": ("collapse",)}),
@@ -58,6 +58,11 @@ class MessageAdmin(ContentFields, OperatorAdmin[Message]):
     @admin.display(description=gettext_lazy("task id"))
     def short_id(self, row: Message) -> str:
         """The id of the call."""
+        return short(row.task_id)
+
+    @admin.display(description=gettext_lazy("task id"))
+    def full_id(self, row: Message) -> str:
+        """The id of the call, whole."""
         return mono(row.task_id)
 
     @admin.display(description=gettext_lazy("state"))

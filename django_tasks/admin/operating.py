@@ -61,6 +61,8 @@ class OperatorAdmin(_ModelAdmin[_M]):
     show_full_result_count = False
     list_per_page = 50
     list_max_show_all = 500
+    # Counts beside the filters would count the whole table, once for each value.
+    show_facets = admin.ShowFacets.NEVER
     actions_selection_counter = True
     #: Names of the actions that an object's own page offers as buttons.
     object_actions: ClassVar[tuple[str, ...]] = ()

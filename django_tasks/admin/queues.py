@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks.admin.display import EMPTY, badge, moment
+from django_tasks.admin.filters import PausedFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import TaskError
 from django_tasks.models import Queue
@@ -50,7 +51,7 @@ class QueueAdmin(OperatorAdmin[Queue]):
     """Every queue that the broker, the settings or a worker knows."""
 
     list_display = ("name", "state", "waiting", "delayed", "workers", "paused_since", "paused_by", "reason")
-    list_filter = (("paused_at", admin.EmptyFieldListFilter),)
+    list_filter = (PausedFilter,)
     search_fields = ("name",)
     ordering = ("name",)
     sortable_by = ("name",)

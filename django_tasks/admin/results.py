@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks import states
-from django_tasks.admin.display import EMPTY, badge, code, link, moment, mono, page_of, seconds
+from django_tasks.admin.display import EMPTY, badge, code, link, moment, mono, page_of, seconds, short
 from django_tasks.admin.filters import QueueFilter, StateFilter, TaskNameFilter, WorkerFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import TaskError
@@ -119,8 +119,8 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
 
     @admin.display(description=gettext_lazy("task id"))
     def short_id(self, row: TaskResult) -> str:
-        """The id, as it is looked for."""
-        return mono(row.task_id)
+        """The beginning of the id."""
+        return short(row.task_id)
 
     @admin.display(description=gettext_lazy("task id"))
     def full_id(self, row: TaskResult) -> str:

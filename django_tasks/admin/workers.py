@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -18,7 +19,7 @@ from django_tasks.operations.workers import Liveness, liveness, uptime
 class WorkerAdmin(OperatorAdmin[Worker]):
     """Which workers live and what they do; rows of dead ones can be deleted."""
 
-    list_display = ("name", "state", "pool", "concurrency", "queue_names", "active", "processed", "up", "last_seen")
+    list_display = ("name", "state", "slots", "queue_names", "running", "finished", "up", "last_seen")
     list_filter = (LivenessFilter, "pool")
     search_fields = ("name", "host")
     ordering = ("-heartbeat_at",)
@@ -34,6 +35,21 @@ class WorkerAdmin(OperatorAdmin[Worker]):
         """Alive, stale or stopped."""
         found = liveness(worker)
         return badge(found, str(found.label))
+
+    @admin.display(description=gettext_lazy("pool"), ordering="pool")
+    def slots(self, worker: Worker) -> str:
+        """The pool and how many tasks it runs at once."""
+        return f"{worker.pool} × {worker.concurrency}"  # noqa: RUF001  a multiplication sign is meant
+
+    @admin.display(description=gettext_lazy("running"), ordering="active")
+    def running(self, worker: Worker) -> str:
+        """How many tasks run there now, as of the last heartbeat."""
+        return number_format(worker.active) if liveness(worker) is Liveness.ALIVE else EMPTY
+
+    @admin.display(description=gettext_lazy("finished"), ordering="processed")
+    def finished(self, worker: Worker) -> str:
+        """How many tasks it has finished since it started."""
+        return number_format(worker.processed)
 
     @admin.display(description=gettext_lazy("queues"))
     def queue_names(self, worker: Worker) -> str:

@@ -45,8 +45,24 @@ def theme(browser, name):
     browser.execute_script("localStorage.setItem('theme', arguments[0])", name)
 
 
+def follow(browser, selector):
+    """Click what leads to another page, and wait until that is there."""
+    from selenium.webdriver.support.expected_conditions import staleness_of
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    old = browser.find_element("tag name", "html")
+    browser.find_element("css selector", selector).click()
+    wait = WebDriverWait(browser, 20, poll_frequency=0.05)
+    wait.until(staleness_of(old))
+    wait.until(lambda page: page.execute_script("return document.readyState") == "complete")
+
+
 def press(browser, name):
-    browser.find_element("css selector", f".dt-tool button[name={name}]").click()
+    follow(browser, f".dt-tool button[name={name}]")
+
+
+def told(browser):
+    return browser.find_element("css selector", ".messagelist .success").text
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
@@ -94,13 +110,13 @@ def test_a_failure_is_looked_at_and_run_again(site):
     assert arguments.get_attribute("value") == "[\n  20417\n]"
     arguments.clear()
     arguments.send_keys("[20417")
-    site.find_element("css selector", ".submit-row input").click()
+    follow(site, ".submit-row input")
     picture(site, "run-again-error")
     assert "here:" in site.find_element("css selector", ".dt-error").text
     arguments = site.find_element("name", "args")
     arguments.send_keys("]")
-    site.find_element("css selector", ".submit-row input").click()
-    assert "was sent again as" in site.find_element("css selector", ".messagelist .success").text
+    follow(site, ".submit-row input")
+    assert "was sent again as" in told(site)
     assert Message.objects.count() == before + 1
     whole(site)
 
@@ -110,7 +126,7 @@ def test_a_running_task_is_stopped(site):
     running = TaskResult.objects.get(status="STARTED")
     site.go("taskresult", "change", running.pk)
     press(site, "terminate")
-    assert "1 task was revoked." in site.find_element("css selector", ".messagelist .success").text
+    assert "1 task was revoked." in told(site)
     assert Revocation.objects.get().terminate
 
 
@@ -119,8 +135,8 @@ def test_a_dead_letter_is_replayed_from_the_list(site):
     site.go("deadletter")
     site.find_elements("css selector", "input.action-select")[0].click()
     site.find_element("css selector", "select[name=action] option[value=replay]").click()
-    site.find_element("css selector", "button[name=index]").click()
-    assert "1 message was sent again." in site.find_element("css selector", ".messagelist .success").text
+    follow(site, "button[name=index]")
+    assert "1 message was sent again." in told(site)
     assert DeadLetter.objects.count() == 1
 
 
@@ -133,7 +149,7 @@ def test_a_queue_is_purged_after_a_question(site):
         press(site, "purge")
         assert "mail: 5" in site.find_element("id", "content").text
         picture(site, "purge")
-        site.find_element("css selector", f"#content {answer}").click()
+        follow(site, f"#content {answer}")
         if answer.startswith("a"):
             assert Message.objects.filter(queue="mail").count() == 5
     assert not Message.objects.filter(queue="mail").exists()
@@ -146,7 +162,7 @@ def test_a_queue_is_paused_with_a_reason(site):
     press(site, "pause")
     site.find_element("id", "id_reason").send_keys("the mail host is down")
     picture(site, "pause")
-    site.find_element("css selector", "#content input[type=submit]").click()
+    follow(site, "#content input[type=submit]")
     site.go("queue")
     assert "the mail host is down" in site.find_element("id", "result_list").text
 

@@ -164,7 +164,8 @@ def test_messages_are_filtered_and_searched(admin_client):
 
 
 @pytest.mark.parametrize(
-    ("codename", "offers"), [("revoke_message", {"revoke"}), ("promote_message", {"run_now"}), ("delete_message", set()), ("change_message", set())]
+    ("codename", "offers"),
+    [("revoke_message", {"revoke"}), ("promote_message", {"run_now"}), ("delete_message", set()), ("change_message", set())],
 )
 def test_message_permissions(client, codename, offers):
     """A permission allows its own action and no other."""

@@ -301,7 +301,8 @@ def test_viewers_only_view(client):
 
 
 @pytest.mark.parametrize(
-    ("codename", "offers"), [("rerun_taskresult", {"run_again"}), ("revoke_taskresult", {"revoke", "terminate"}), ("delete_taskresult", set())]
+    ("codename", "offers"),
+    [("rerun_taskresult", {"run_again"}), ("revoke_taskresult", {"revoke", "terminate"}), ("delete_taskresult", set())],
 )
 def test_each_action_has_its_own_permission(client, codename, offers):
     """A permission allows its own action and no other."""
