@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
@@ -101,6 +102,8 @@ def beat_environment(place: str, child_environment: dict[str, str], settings, tm
     """A short term; on PostgreSQL, with every row there."""
     configured = {"BROKER_URL": f"db://{place}", "RESULT_BACKEND": f"db://{place}", "BEAT_TERM": TERM}
     lines = ["from tests.settings import *", f"DJANGO_TASKS = {configured!r}"]
+    # How long a statement waits for SQLite's lock, so that a test need not.
+    lines.append("DATABASES['default'].setdefault('OPTIONS', {})['timeout'] = 2")
     if place == "postgres":
         settings.DATABASE_ROUTERS = [ROUTER]
         lines.append(f"DATABASE_ROUTERS = [{ROUTER!r}]")
@@ -259,3 +262,41 @@ def test_a_worker_runs_beat_inside(start_worker, place, settings, child_environm
     assert worker.ends() == 0, worker.output
     assert leader() is None
     assert TaskResult.objects.filter(periodic_task_name="inside", status="SUCCESS").count() >= 2
+
+
+def test_beat_outlives_a_database_that_drops_it(start_beat, place):
+    """Its connection is cut while it works: it says so, connects again, and goes on with the schedule."""
+    if place != "postgres":
+        pytest.skip("a file can't drop anyone")
+    every_second()
+    beat = start_beat()
+    wait_until(lambda: BeatRun.objects.count() >= 2, "two runs")
+    with connections["postgres"].cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    beat.says("Beat can't go on")
+    beat.says("Beat goes on after")
+    before = BeatRun.objects.count()
+    wait_until(lambda: BeatRun.objects.count() >= before + 2, "two more runs")
+    assert beat.stop() == 0
+    check_runs_and_messages()
+    assert "Traceback" not in beat.output
+
+
+def test_beat_outlives_a_locked_file(start_beat, place):
+    """Somebody keeps SQLite's write lock for longer than beat waits for it: no run is lost that coalescing doesn't cover."""
+    if place != "default":
+        pytest.skip("only SQLite has one lock for all")
+    every_second()
+    beat = start_beat()
+    wait_until(lambda: BeatRun.objects.count() >= 2, "two runs")
+    with connections["default"].cursor() as cursor:
+        cursor.execute("BEGIN IMMEDIATE")
+        beat.says("database is locked")
+        cursor.execute("ROLLBACK")
+    beat.says("Beat goes on after")
+    before = BeatRun.objects.count()
+    wait_until(lambda: BeatRun.objects.count() >= before + 2, "two more runs")
+    assert beat.stop() == 0
+    check_runs_and_messages()
