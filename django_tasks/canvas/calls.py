@@ -69,7 +69,25 @@ class CallOptions(TypedDict, total=False):
 
 OPTION_NAMES: Final = frozenset(CallOptions.__annotations__)
 
-#: Options that say how one message is published rather than what it is.
+#: Options that have no effect here.
+PLUMBING: Final = frozenset(
+    {
+        "connection",
+        "declare",
+        "delivery_mode",
+        "exchange_type",
+        "immediate",
+        "mandatory",
+        "producer",
+        "publisher",
+        "result_cls",
+        "route_name",
+        "router",
+        "task_type",
+    }
+)
+
+#: Links, and the keys under which a message carries them.
 _EMBEDDED: Final = (("link", "callbacks"), ("link_error", "errbacks"))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from django_tasks import result_backends
-from django_tasks.canvas.calls import listed
+from django_tasks.canvas.calls import PLUMBING, listed
 from django_tasks.canvas.dispatch import gathering, sending
 from django_tasks.canvas.failures import Failure, call_errbacks, failed_metas
 from django_tasks.canvas.groups import group
@@ -22,9 +22,18 @@ from django_tasks.states import PROPAGATE_STATES
 logger = logging.getLogger("django_tasks.canvas")
 
 #: Options of one call that must not travel with the body: they are about publishing the header.
-_OF_THE_CALL = frozenset(
-    {"parent_id", "countdown", "eta", "link", "link_error", "task_id", "add_to_parent", "on_commit", "retry", "retry_policy"}
-)
+_OF_THE_CALL = PLUMBING | {
+    "add_to_parent",
+    "countdown",
+    "eta",
+    "link",
+    "link_error",
+    "on_commit",
+    "parent_id",
+    "retry",
+    "retry_policy",
+    "task_id",
+}
 
 
 @Signature.register_type()

@@ -499,6 +499,16 @@ class TestEager:
         assert not world.messages
         assert not world.results.metas
 
+    def test_any_value_is_returned(self):
+        """What is not stored may be any object, and is the very one that the task returned."""
+        thing = object()
+
+        @shared_task(name="t.thing")
+        def give():
+            return thing
+
+        assert give.apply().get() is thing
+
     def test_failure_is_in_the_result(self):
         """A failure is raised by get(), or at once with throw=True or TASK_EAGER_PROPAGATES."""
 
