@@ -16,7 +16,6 @@ from typing import Any, Final, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
-from django.utils.inspect import func_accepts_kwargs
 
 logger = logging.getLogger("django_tasks.signals")
 
@@ -25,12 +24,19 @@ R = TypeVar("R", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One connected receiver: how to reach it, for which sender, and the key that tells a second connect from the first."""
+    """One connected receiver: how to reach it, and for which sender; ``uid`` stands for the receiver where one was given."""
 
-    key: Any
+    uid: Any
     sender: Any
     reference: Callable[[], Callable[..., Any] | None]
     is_async: bool
+
+    def is_of(self, uid: Any, receiver: Any, sender: Any) -> bool:
+        """Whether connect was called with these."""
+        if not (self.sender is sender or (isinstance(sender, str) and self.sender == sender)):
+            return False
+        # Bound methods are equal, never identical.
+        return bool(self.uid == uid) if uid or self.uid else self.reference() == receiver
 
     def hears(self, sender: Any) -> bool:
         """Whether the receiver wants what ``sender`` sends."""
@@ -75,26 +81,26 @@ class TaskSignal(Signal):
             return lambda function: self.connect(function, sender=sender, weak=weak, dispatch_uid=dispatch_uid)
         if not callable(receiver):
             raise TypeError(f"{self.name}.connect() needs a function to call, not {receiver!r}; write sender=… for a sender")
-        if not func_accepts_kwargs(receiver):
+        if not _takes_keywords(receiver):
             raise ValueError(f"{_name(receiver)} can't be connected to {self.name}: it must accept **kwargs, since signals gain arguments")
         wanted = _filter(sender)
         connection = Connection(
-            key=(dispatch_uid or receiver, wanted),
+            uid=dispatch_uid,
             sender=wanted,
             reference=_weak(receiver, self._forget) if weak else lambda: receiver,
             is_async=inspect.iscoroutinefunction(receiver) or inspect.iscoroutinefunction(getattr(receiver, "__call__", None)),  # noqa: B004
         )
         with self.lock:
-            if not any(_same(known.key, connection.key) for known in self.receivers):
+            if not any(known.is_of(dispatch_uid, receiver, wanted) for known in self.receivers):
                 # A new list each time: a send that is under way goes on with the one it has.
                 self.receivers = [*self.receivers, connection]
         return receiver
 
     def disconnect(self, receiver: Any = None, sender: Any = None, dispatch_uid: Any = None) -> bool:
         """Stop calling ``receiver``; say whether it was connected. ``sender`` and ``dispatch_uid`` as given to connect."""
-        key = (dispatch_uid or receiver, _filter(sender))
+        wanted = _filter(sender)
         with self.lock:
-            left = [known for known in self.receivers if not _same(known.key, key)]
+            left = [known for known in self.receivers if not known.is_of(dispatch_uid, receiver, wanted)]
             found = len(left) < len(self.receivers)
             self.receivers = left
         return found
@@ -135,6 +141,15 @@ class TaskSignal(Signal):
             self.receivers = [known for known in self.receivers if known.reference is not gone]
 
 
+def _takes_keywords(receiver: Callable[..., Any]) -> bool:
+    # Django has a function for this, with a cache that holds every receiver for ever, weak ones, too.
+    try:
+        parameters = inspect.signature(receiver).parameters.values()
+    except (TypeError, ValueError):
+        return True  # Written in C, perhaps; the call will tell.
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
 def _filter(sender: Any) -> Any:
     # A task is known by its name, so that a receiver connected before the module was loaded twice still hears it.
     name = getattr(sender, "name", None)
@@ -144,12 +159,6 @@ def _filter(sender: Any) -> Any:
 def _function_of(task: Any) -> Any:
     run = getattr(task, "run", None)
     return None if run is None else inspect.unwrap(getattr(run, "__func__", run))
-
-
-def _same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
-    # Bound methods are equal but never identical; senders may have an __eq__ of any kind.
-    senders_agree = one[1] is other[1] or (isinstance(one[1], str) and one[1] == other[1])
-    return senders_agree and bool(one[0] == other[0])
 
 
 def _weak(receiver: Callable[..., Any], forget: Callable[[Any], None]) -> Callable[[], Callable[..., Any] | None]:

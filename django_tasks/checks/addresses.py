@@ -32,7 +32,10 @@ def check_addresses(**_kwargs: Any) -> list[CheckMessage]:
         found += wrong
         if not wrong:
             # Opening connects to nothing; it says best what it can't open.
-            found += [Error(f"{where(name)}: {error}", hint=ADDRESSES[name], id=identifier) for _, error in failures(opens, [value])]
+            found += [
+                Error(f"{where(name)}: {str(error).removeprefix(name + ': ')}", hint=ADDRESSES[name], id=identifier)
+                for _, error in failures(opens, [value])
+            ]
     return found
 
 

@@ -6,7 +6,7 @@ from django_tasks.states import state
 
 def test_every_state_is_ready_or_not():
     """Ready and unready states don't overlap, and those whose error is raised are ready."""
-    assert states.READY_STATES & states.UNREADY_STATES == set()
+    assert set() == states.READY_STATES & states.UNREADY_STATES
     assert states.PROPAGATE_STATES <= states.READY_STATES
     assert states.PROPAGATE_STATES <= states.EXCEPTION_STATES
     assert states.ALL_STATES <= states.READY_STATES | states.UNREADY_STATES

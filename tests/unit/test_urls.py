@@ -42,7 +42,7 @@ def test_a_scheme_alone_is_a_url():
 @pytest.mark.parametrize("text", ["", "/tmp/x", "://x", "1db://x", "a b://x"])
 def test_what_is_no_url_is_refused(text):
     """The error shows what was given and what a URL looks like."""
-    with pytest.raises(ImproperlyConfigured, match="no URL.*db://default"):
+    with pytest.raises(ImproperlyConfigured, match=r"no URL.*db://default"):
         urls.parse(text)
 
 
