@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks import deadletters
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
-from django_tasks.admin.display import EMPTY, badge, code, moment, mono, short
+from django_tasks.admin.display import EMPTY, badge, code, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter, ReasonFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import OperationalError
@@ -22,13 +22,13 @@ from django_tasks.models import DeadLetter
 class DeadLetterAdmin(ContentFields, OperatorAdmin[DeadLetter]):
     """Messages that went wrong for good, kept so that they can be sent again."""
 
-    list_display = ("task_name", "short_id", "why", "what", "queue", "deliveries", "died")
+    list_display = ("task_name", "short_id", "why", "what", "queue", "deliveries", "died_lately")
     list_display_links = ("task_name", "short_id")
     list_filter = (ReasonFilter, QueueFilter, MessageTaskFilter, ("died_at", admin.DateFieldListFilter))
     search_fields = ("=task_id", "task", "detail")
     search_help_text = gettext_lazy("A task's name, the id of one call, or words of the detail.")
     ordering = ("-died_at",)
-    sortable_by = ("died",)
+    sortable_by = ("died_lately",)
     actions = ("replay",)
     object_actions: ClassVar[tuple[str, ...]] = ("replay",)
     # fmt: off
@@ -80,6 +80,11 @@ class DeadLetterAdmin(ContentFields, OperatorAdmin[DeadLetter]):
         return code(row.detail, wrap=True)
 
     @admin.display(description=gettext_lazy("died at"), ordering="died_at")
+    def died_lately(self, row: DeadLetter) -> str:
+        """When it was given up, for lists."""
+        return recent(row.died_at)
+
+    @admin.display(description=gettext_lazy("died at"))
     def died(self, row: DeadLetter) -> str:
         """When it was given up."""
         return moment(row.died_at)

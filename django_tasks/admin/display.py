@@ -95,6 +95,16 @@ def moment(value: datetime | None) -> SafeString | str:
     return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), local.isoformat(" "), text)
 
 
+def recent(value: datetime | None) -> SafeString | str:
+    """Show a time in a list: of today the time, of other days the date as well; the exact one appears when it is pointed at."""
+    if value is None:
+        return EMPTY
+    local = localtime(value) if value.tzinfo else value
+    today = local.date() == (localtime(clock.now()) if value.tzinfo else datetime.now()).date()  # noqa: DTZ005  USE_TZ is off
+    text = f"{local:%H:%M:%S}" if today else f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), local.isoformat(" "), text)
+
+
 def age(value: datetime | None) -> str:
     """Write how long ago a time was; EMPTY for None."""
     return EMPTY if value is None else seconds(max(0.0, (clock.now() - clock.as_utc(value)).total_seconds()))

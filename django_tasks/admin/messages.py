@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
-from django_tasks.admin.display import age, badge, moment, mono, short
+from django_tasks.admin.display import age, badge, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.models import Message, MessageState
@@ -22,7 +22,7 @@ from django_tasks.operations.queues import database_alias, run_now
 class MessageAdmin(ContentFields, OperatorAdmin[Message]):
     """What waits, what is delayed, what a worker holds."""
 
-    list_display = ("task_name", "short_id", "queue", "priority", "place", "when", "deliveries", "waiting_for")
+    list_display = ("task_name", "short_id", "queue", "priority", "place", "due", "deliveries", "waiting_for")
     list_display_links = ("task_name", "short_id")
     list_filter = (("state", admin.ChoicesFieldListFilter), QueueFilter, MessageTaskFilter)
     search_fields = ("=task_id", "task")
@@ -69,6 +69,11 @@ class MessageAdmin(ContentFields, OperatorAdmin[Message]):
     def place(self, row: Message) -> str:
         """Ready, claimed or delayed."""
         return badge(row.state, str(row.get_state_display()))
+
+    @admin.display(description=gettext_lazy("until"))
+    def due(self, row: Message) -> str:
+        """When a delayed message falls due, or a worker's lease ends, for lists."""
+        return recent(row.until)
 
     @admin.display(description=gettext_lazy("until"))
     def when(self, row: Message) -> str:

@@ -11,7 +11,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from django_tasks.admin.display import EMPTY, badge, moment
+from django_tasks.admin.display import EMPTY, badge, moment, recent
 from django_tasks.admin.filters import PausedFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import TaskError
@@ -50,7 +50,7 @@ def _overview_of(row: Queue) -> QueueOverview | None:
 class QueueAdmin(OperatorAdmin[Queue]):
     """Every queue that the broker, the settings or a worker knows."""
 
-    list_display = ("name", "state", "waiting", "delayed", "workers", "paused_since", "paused_by", "reason")
+    list_display = ("name", "state", "waiting", "delayed", "workers", "paused_lately", "paused_by", "reason")
     list_filter = (PausedFilter,)
     search_fields = ("name",)
     ordering = ("name",)
@@ -99,6 +99,11 @@ class QueueAdmin(OperatorAdmin[Queue]):
         if found is not None and not found.workers and found.size:
             return badge("none", _("none"), "bad")
         return _number(found, lambda known: known.workers)
+
+    @admin.display(description=gettext_lazy("paused since"), ordering="paused_at")
+    def paused_lately(self, row: Queue) -> str:
+        """When it was paused, for lists."""
+        return recent(row.paused_at)
 
     @admin.display(description=gettext_lazy("paused since"))
     def paused_since(self, row: Queue) -> str:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks import states
-from django_tasks.admin.display import EMPTY, badge, code, link, moment, mono, page_of, seconds, short
+from django_tasks.admin.display import EMPTY, badge, code, link, moment, mono, page_of, recent, seconds, short
 from django_tasks.admin.filters import QueueFilter, StateFilter, TaskNameFilter, WorkerFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import TaskError
@@ -61,7 +61,7 @@ class RunAgainForm(forms.Form):
 class TaskResultAdmin(OperatorAdmin[TaskResult]):
     """What became of each task."""
 
-    list_display = ("task", "short_id", "state", "worker", "queue", "run_time", "created", "done")
+    list_display = ("task", "short_id", "state", "worker", "queue", "run_time", "recorded", "finished")
     list_display_links = ("task", "short_id")
     list_filter = (StateFilter, TaskNameFilter, QueueFilter, WorkerFilter, ("date_done", admin.DateFieldListFilter))
     search_fields = ("task_name", "task_args", "task_kwargs", "=group_id", "=root_id", "=parent_id")
@@ -69,7 +69,7 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
         "A task id finds its result at once; anything else is looked for in names and arguments of the newest results."
     )
     ordering = ("-id",)
-    sortable_by = ("created", "done")
+    sortable_by = ("recorded", "finished")
     actions = ("run_again", "revoke", "terminate")
     object_actions: ClassVar[tuple[str, ...]] = ("run_again", "revoke", "terminate")
     # fmt: off
@@ -138,8 +138,18 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
         return seconds(row.runtime)
 
     @admin.display(description=gettext_lazy("created"), ordering="id")
-    def created(self, row: TaskResult) -> str:
+    def recorded(self, row: TaskResult) -> str:
         """When the row was made; ids grow with it, and have an index."""
+        return recent(row.date_created)
+
+    @admin.display(description=gettext_lazy("done"), ordering="date_done")
+    def finished(self, row: TaskResult) -> str:
+        """When it was done, for lists."""
+        return recent(row.date_done)
+
+    @admin.display(description=gettext_lazy("created"))
+    def created(self, row: TaskResult) -> str:
+        """When it was first heard of."""
         return moment(row.date_created)
 
     @admin.display(description=gettext_lazy("started"))
@@ -147,7 +157,7 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
         """When it started to run."""
         return moment(row.date_started)
 
-    @admin.display(description=gettext_lazy("done"), ordering="date_done")
+    @admin.display(description=gettext_lazy("done"))
     def done(self, row: TaskResult) -> str:
         """When it was done."""
         return moment(row.date_done)

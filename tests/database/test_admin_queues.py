@@ -372,3 +372,34 @@ def test_odd_queue_names(admin_client, name):
     row.refresh_from_db()
     assert row.paused_at is not None
     assert not Message.objects.exists()
+
+
+# -- every database
+
+
+@pytest.mark.django_db(databases=["default", "postgres", "mysql"])
+def test_messages_of_another_database(admin_client, settings, alias):
+    """Lists, pages and actions work on the database that BROKER_URL names, whichever it is."""
+    settings.DJANGO_TASKS = {"BROKER_URL": f"db://{alias}"}
+    sent = app.send_task(ADD, (2, 3), queue="elsewhere", countdown=600, on_commit=False)
+    row = Message.objects.using(alias).get(task_id=sent.id)
+    assert [message.pk for message in admin_client.get(address("message")).context["cl"].result_list] == [row.pk]
+    assert admin_client.get(address("message", "change", row.pk)).status_code == 200
+    queue = rows_of(admin_client.get(address("queue")))["elsewhere"]
+    assert (queue.__dict__["_overview"].size, queue.__dict__["_overview"].delayed) == (1, 1)
+    admin_client.post(address("message", "do", row.pk, "run_now"))
+    row.refresh_from_db()
+    assert row.state == MessageState.READY
+    admin_client.post(address("message", "delete", row.pk), {"post": "yes"})
+    assert not Message.objects.using(alias).exists()
+
+
+def test_a_broker_without_rows(admin_client, settings):
+    """With a broker of another kind the pages open; what it can't tell is a dash."""
+    settings.DJANGO_TASKS = {"BROKER_URL": "memory://"}
+    app.send_task(ADD, (2, 3), on_commit=False)
+    row = rows_of(admin_client.get(address("queue")))["default"]
+    assert (row.__dict__["_overview"].size, row.__dict__["_overview"].delayed) == (1, None)
+    assert admin_client.get(address("message")).status_code == 200
+    admin_client.post(address("queue", "do", row.pk, "purge"), {"confirmed": "yes"})
+    assert brokers.current().size("default") == 0

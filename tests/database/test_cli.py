@@ -187,6 +187,7 @@ def test_call_waits_for_the_result(settings):
     assert "Traceback" in text
 
 
+@pytest.mark.django_db(transaction=True)
 def test_call_waits_no_longer_than_it_is_told():
     """--wait with a number of seconds gives up after them, with exit status 1."""
     status, text = refusal("call", ADD, "-a", "[2, 3]", "--wait", "0.05")
@@ -226,6 +227,7 @@ def test_result_of_an_unknown_id():
     assert f"tasks dead show {letter.pk}" in refusal("result", "dead-id")[1]
 
 
+@pytest.mark.django_db(transaction=True)
 def test_result_waits():
     """--wait returns at once for what is done, and gives up after its seconds for what isn't."""
     store("good")
