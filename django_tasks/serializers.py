@@ -5,7 +5,7 @@ something needs it, which plain data in plain JSON does not.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, lru_cache
@@ -221,7 +221,27 @@ def _typed_decoder() -> Any:
     return json.JSONDecoder(object_hook=object_hook).decode
 
 
-_encode_json = json.JSONEncoder(separators=(",", ":"), default=_typed).encode
+_encoder = json.JSONEncoder(separators=(",", ":"), default=_typed)
+
+
+def _make_encode() -> Callable[[Any], str]:
+    # JSONEncoder.encode sets up its C encoder anew for each value, which takes longer than encoding a small one. A reference
+    # to itself ends in RecursionError then: the slow way, which keeps track, knows what it was.
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    encode = make(None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True)
+
+    def encode_once(value: Any) -> str:
+        try:
+            return "".join(encode(value, 0))
+        except RecursionError:
+            return _encoder.encode(value)
+
+    return encode_once
+
+
+_encode_json = _make_encode()
 _decode_json = json.JSONDecoder().decode
 
 

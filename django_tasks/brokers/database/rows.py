@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from django_tasks import clock
@@ -42,6 +43,12 @@ ClaimedRow: TypeAlias = tuple[int, str, int, int, str, str, str, str, bytes]
 #: The widest that a ``task`` or ``task_id`` column takes; the headers keep the whole.
 _WIDTH: Final = 255
 _PRIORITIES: Final = range(-100, 256)
+#: Properties that other columns say, or that mean nothing here.
+_IN_THE_ROW: Final = frozenset({"correlation_id", "delivery_tag"})
+#: What a message has beside those and ``delivery_info``, unless it is a special one.
+_USUAL: Final = ("reply_to", "delivery_mode", "priority")
+#: Exchange and routing key.
+_WAY: Final = 2
 
 
 def naive_utc(moment: datetime) -> datetime:
@@ -76,12 +83,29 @@ def insert_rows(envelopes: Iterable[Envelope], now: datetime, moment: Callable[[
                 envelope.content_type,
                 envelope.content_encoding,
                 dumps_json({name: value for name, value in headers.items() if value is not None}),
-                dumps_json(envelope.properties if type(envelope.properties) is dict else dict(envelope.properties)),
+                _kept(envelope.properties),
                 envelope.body,
                 created,
             )
         )
     return rows
+
+
+def _kept(properties: Mapping[str, Any]) -> str:
+    # Id and tag are in the row already; what is left is the same for nearly all messages, so it is written once.
+    rest = {name: value for name, value in properties.items() if name not in _IN_THE_ROW}
+    way = rest.get("delivery_info") or {}
+    if len(rest) != len(_USUAL) + 1 or len(way) != _WAY:
+        return dumps_json(rest)
+    try:
+        return _usual(*(rest[name] for name in _USUAL), *way.items())
+    except (KeyError, TypeError):
+        return dumps_json(rest)
+
+
+@lru_cache(maxsize=256)
+def _usual(reply_to: str, mode: int, priority: int, *way: tuple[str, str]) -> str:
+    return dumps_json({"reply_to": reply_to, "delivery_mode": mode, "priority": priority, "delivery_info": dict(way)})
 
 
 def _label(value: Any) -> str:
@@ -103,6 +127,7 @@ def deliveries(rows: Sequence[ClaimedRow]) -> list[Delivery]:
 def _delivery(row: ClaimedRow, headers: Mapping[str, Any], properties: Mapping[str, Any]) -> Delivery:
     number, queue, priority, count, content_type, content_encoding, _, _, body = row
     way = properties.get("delivery_info") or {}
+    properties = {"correlation_id": headers.get("id"), **properties}
     envelope = Envelope(
         body=bytes(body),
         content_type=content_type,
