@@ -16,21 +16,25 @@ from typing import Any, Final
 from django_tasks import urls
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.result_backends import encoding
 from django_tasks.result_backends.backend import ResultBackend
 
 #: Scheme to ``module:callable``; the callable takes the URL.
 SCHEMES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "db": "django_tasks.result_backends.database:DatabaseResultBackend.from_url",
-        "django-db": "django_tasks.result_backends.database:DatabaseResultBackend.from_url",
         "cache": "django_tasks.result_backends.cache:CacheResultBackend.from_url",
-        "django-cache": "django_tasks.result_backends.cache:CacheResultBackend.from_url",
         "memory": "django_tasks.result_backends.memory:MemoryResultBackend.from_url",
         "disabled": "django_tasks.result_backends.disabled:DisabledResultBackend.from_url",
     }
 )
 #: Schemes of the contract that are not part of this release.
-PLANNED: Final = frozenset({"redis", "rediss", "redis+socket", "sentinel", "rpc", "file", "s3", "mongodb", "cassandra", "elasticsearch"})
+PLANNED: Final = frozenset(
+    {
+        *("redis", "rediss", "redis+socket", "sentinel", "rpc", "file", "s3", "gs", "mongodb", "cassandra", "elasticsearch", "dynamodb"),
+        *("couchbase", "couchdb", "arangodb", "consul", "cosmosdbsql", "azureblockblob", "memcache", "pymemcache", "database"),
+    }
+)
 ENTRY_POINT_GROUP: Final = "django_tasks.result_backends"
 
 _lock = RLock()
@@ -42,8 +46,7 @@ def open_result_backend(url: str | None) -> ResultBackend:
 
     Nothing connects yet. Raises ImproperlyConfigured for a scheme that no backend has.
     """
-    text = url or "disabled://"
-    parsed = urls.parse(text if "://" in text else f"{text}://")
+    parsed = urls.parse(url or "disabled://")
     return _factory(parsed.scheme)(parsed)
 
 
@@ -79,6 +82,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+def _accept_list() -> Any:
+    # Read at each use: the settings may change.
+    own = settings.RESULT_ACCEPT_CONTENT
+    return settings.ACCEPT_CONTENT if own is None else own
+
+
+encoding.accept_list = _accept_list
+
+
 def _factory(scheme: str) -> Callable[[urls.URL], ResultBackend]:
     if path := SCHEMES.get(scheme):
         module, _, names = path.partition(":")
@@ -91,8 +103,10 @@ def _factory(scheme: str) -> Callable[[urls.URL], ResultBackend]:
     if scheme in installed:
         loaded: Callable[[urls.URL], ResultBackend] = installed[scheme].load()
         return loaded
-    if scheme in PLANNED:
-        raise ImproperlyConfigured(f"RESULT_BACKEND: {scheme}:// isn't there yet in this release; use db:// or cache://")
+    if scheme in PLANNED or scheme.startswith("db+"):
+        raise ImproperlyConfigured(
+            f"RESULT_BACKEND: {scheme}:// isn't there yet in this release; use db:// (a Django database) or cache:// (a Django cache)"
+        )
     known = sorted({*SCHEMES, *installed})
     near = difflib.get_close_matches(scheme, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}://?" if near else f"there are {', '.join(name + '://' for name in known)}"

@@ -3,110 +3,156 @@
 import base64
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from django_tasks import exceptions, states
-from django_tasks.exceptions import EncodeError
+from django_tasks.exceptions import EncodeError, TaskError, TaskRevokedError
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, loads_json
 
-#: Our errors, by the module that Celery stores them under, so that its clients raise their own.
-_CELERY: Final = "celery.exceptions"
-_BILLIARD: Final = "billiard.exceptions"
-_FROM_BILLIARD: Final = frozenset({"TimeLimitExceeded", "SoftTimeLimitExceeded", "WorkerLostError", "Terminated"})
 _OURS: Final = exceptions.__name__
+#: The modules in which Celery's clients look for the errors that we have under the same names.
+_CELERY: Final = "celery.exceptions"
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("TimeLimitExceeded", "SoftTimeLimitExceeded", "WorkerLostError", "Terminated"), "billiard.exceptions"),
+    **dict.fromkeys(("OperationalError", "SerializationError", "ContentDisallowed", "DecodeError", "EncodeError"), "kombu.exceptions"),
+}
+_TRANSLATED: Final = frozenset({_CELERY, *_ELSEWHERE.values()})
+
+#: Says which content types results may have; ``result_backends`` makes it the project's accept list. None: JSON only.
+accept_list: Callable[[], Collection[str] | None] = lambda: None  # noqa: E731  a place to put another one
 
 
 def encode_value(value: Any, serializer: str = "json") -> tuple[str, str, str]:
-    """Return text, content type and content encoding of a result; binary serializers give ``base64``.
+    """Return a result's text, content type and content encoding; binary serializers give ``base64``.
 
-    Raises EncodeError for a value that can't be serialized.
+    A result object (AsyncResult, GroupResult) becomes Celery's result tuple, an exception its wire form. Raises
+    EncodeError for a value that can't be serialized.
     """
-    value = _wire(value)
-    if serializer == "json":
-        return dumps_json(value), JSON_TYPE, "utf-8"
-    payload = dumps(value, serializer)
+    wire = _wire(value)
     try:
-        if payload.content_encoding == "binary":
-            return base64.b64encode(payload.body).decode(), payload.content_type, "base64"
-        return payload.body.decode(), payload.content_type, payload.content_encoding
-    except UnicodeDecodeError as error:
-        raise EncodeError(f"the serializer {serializer!r} gave text that is none: {error}") from error
+        return _encoded(wire, serializer)
+    except EncodeError as error:
+        if isinstance(wire, Mapping) and "exc_type" in wire:
+            # Why a task failed must not get lost: another serializer may refuse what JSON can take.
+            return _encoded({**wire, "exc_message": [repr(argument) for argument in wire["exc_message"]]}, serializer)
+        raise EncodeError(f"the result can't be stored: {error}") from error
 
 
 def _wire(value: Any) -> Any:
-    # A result object that a task returns is stored as its tuple, as in Celery.
+    if isinstance(value, BaseException):
+        return encode_exception(value)
     as_tuple = getattr(value, "as_tuple", None)
-    return as_tuple() if as_tuple is not None and hasattr(value, "get") and hasattr(value, "forget") else value
+    # Other people's classes may have an as_tuple, too; results can also be forgotten.
+    return as_tuple() if callable(as_tuple) and hasattr(value, "forget") else value
+
+
+def _encoded(value: Any, serializer: str) -> tuple[str, str, str]:
+    if serializer == "json":
+        return dumps_json(value), JSON_TYPE, "utf-8"
+    payload = dumps(value, serializer)
+    if payload.content_encoding == "binary":
+        return base64.b64encode(payload.body).decode(), payload.content_type, "base64"
+    try:
+        return payload.body.decode(payload.content_encoding), payload.content_type, payload.content_encoding
+    except (UnicodeDecodeError, LookupError) as error:
+        raise EncodeError(f"the serializer {serializer!r} says {payload.content_encoding!r} and gives something else: {error}") from error
 
 
 def encode_exception(error: BaseException) -> dict[str, Any]:
-    """Return Celery's wire form of an exception; arguments that are not serializable become their text."""
+    """Return Celery's wire form of an exception; arguments that JSON can't take become their repr.
+
+    Our own errors go under the modules that Celery has them in, so that its clients raise theirs.
+    """
     cls = type(error)
     module = cls.__module__
     if module == _OURS:
-        module = _BILLIARD if cls.__name__ in _FROM_BILLIARD else _CELERY
+        module = _ELSEWHERE.get(cls.__name__, _CELERY)
     return {"exc_type": cls.__qualname__, "exc_message": [_plain(argument) for argument in error.args], "exc_module": module}
 
 
 def _plain(argument: Any) -> Any:
+    if argument is None or isinstance(argument, str | int | float):
+        return argument
     try:
         dumps_json(argument)
     except EncodeError:
-        return repr(argument)
+        try:
+            return repr(argument)
+        except Exception as error:  # noqa: BLE001  somebody's __repr__; the exception itself is what matters
+            return f"<{type(argument).__qualname__} whose repr raised {type(error).__qualname__}>"
     return argument
 
 
-def decode(meta: ResultMeta, *, accept: Any = None) -> Any:
-    """Return a task's value, or its exception, as an object, in the states that have one."""
-    if meta.result is None:
-        return None
+def decode(meta: ResultMeta, *, accept: Collection[str] | None = None) -> Any:
+    """Return a task's value, or in the states that have one its exception, as an object.
+
+    ``accept`` holds the serializers that may be used; None takes the project's. Raises ContentDisallowed and DecodeError.
+    """
+    value = None if meta.result is None else _decoded(meta, accept)
+    if meta.status not in states.EXCEPTION_STATES:
+        return value
+    if meta.status in states.PROPAGATE_STATES and value is None:
+        return TaskRevokedError("revoked") if meta.status == states.REVOKED else TaskError("the task failed; its exception was not kept")
+    return decode_exception(value)
+
+
+def _decoded(meta: ResultMeta, accept: Collection[str] | None) -> Any:
+    text = meta.result or ""
     if meta.content_type == JSON_TYPE and meta.content_encoding == "utf-8":
-        value = loads_json(meta.result)
-    else:
-        body = base64.b64decode(meta.result) if meta.content_encoding == "base64" else meta.result.encode()
-        encoding = "binary" if meta.content_encoding == "base64" else meta.content_encoding
-        value = loads(body, meta.content_type, encoding, accept=accept)
-    return decode_exception(value) if meta.status in states.EXCEPTION_STATES else value
+        return loads_json(text)
+    allowed = accept_list() if accept is None else accept
+    if meta.content_encoding == "base64":
+        return loads(base64.b64decode(text), meta.content_type, "binary", accept=allowed)
+    return loads(text.encode(meta.content_encoding), meta.content_type, meta.content_encoding, accept=allowed)
 
 
 def decode_exception(wire: Any) -> Any:
-    """Build the exception that Celery's wire form stands for.
+    """Build the exception that Celery's wire form stands for; None stays None.
 
-    Its own class where that can be found, else a stand-in of the same name. A name that is no exception is refused: it
-    becomes an ``Exception`` that shows what was stored.
+    It has its own class where that can be found, else a stand-in of the same name. Only exceptions are ever built, and
+    those that would end the reader's process (SystemExit and the like) get a stand-in, too. A class that doesn't take
+    what was stored becomes ``Exception("<class>(args)")``.
     """
-    if isinstance(wire, BaseException) or not isinstance(wire, Mapping) or "exc_type" not in wire:
-        return wire if isinstance(wire, BaseException) or wire is None else Exception(wire)
-    name, module = str(wire["exc_type"]), wire.get("exc_module") or _OURS
+    if wire is None or isinstance(wire, BaseException):
+        return wire
+    if not isinstance(wire, Mapping) or "exc_type" not in wire:
+        return Exception(wire)
     message = wire.get("exc_message")
     arguments = list(message) if isinstance(message, list | tuple) else [] if message is None else [message]
-    cls = _find(name, str(module))
-    if cls is not None and not (isinstance(cls, type) and issubclass(cls, BaseException)):
-        return Exception(f"{module}.{name} is stored as an exception and is none: {arguments!r}")
-    if cls is None:
-        cls = type(
-            name.rpartition(".")[2],
-            (Exception,),
-            {"__module__": str(module), "__doc__": "Stands for a class that is not to be found here."},
-        )
+    name, module = str(wire["exc_type"]), str(wire.get("exc_module") or "builtins")
+    cls = _find(name, module)
+    if not (isinstance(cls, type) and issubclass(cls, Exception)):
+        cls = _stand_in(name, module)
+    return _built(cls, arguments)
+
+
+def _built(cls: type[Exception], arguments: Sequence[Any]) -> Exception:
     try:
         return cls(*arguments)
     except Exception:  # noqa: BLE001  a constructor that wants something else
-        return Exception(f"{name}({', '.join(map(repr, arguments))})")
+        return Exception(f"{cls}({', '.join(map(repr, arguments))})")
+
+
+@lru_cache(maxsize=256)
+def _stand_in(name: str, module: str) -> type[Exception]:
+    # Kept, so that two errors of one unknown class are of one class here as well.
+    doc = f"Stands for {module}.{name}, which is no exception that can be found in this process."
+    return type(name.rpartition(".")[2] or "Exception", (Exception,), {"__module__": module, "__qualname__": name, "__doc__": doc})
 
 
 def _find(name: str, module: str) -> Any:
-    if module in {_CELERY, _BILLIARD} and hasattr(exceptions, name):
-        return getattr(exceptions, name)
+    if module in _TRANSLATED and isinstance(found := getattr(exceptions, name, None), type):
+        return found
     if module not in sys.modules and module.partition(".")[0] in sys.modules:
         # Only inside packages that are loaded already: a stored name must not bring in others.
         try:
             importlib.import_module(module)
         except Exception:  # noqa: BLE001  then a stand-in will do
             return None
-    found: Any = sys.modules.get(module)
+    found = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
     return found

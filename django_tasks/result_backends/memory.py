@@ -1,126 +1,167 @@
-"""``memory://``: results in a dictionary of this process; for tests and eager projects."""
+"""``memory://``: results in this process's memory; for tests, and for worker and caller in one process."""
 
+import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, Self
 
 from django_tasks import clock, exceptions, states
 from django_tasks.messages import WireSignature
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.chordparts import place
+from django_tasks.result_backends.merging import merged
 from django_tasks.urls import URL
 
-_UNFINISHED: Final = frozenset({states.STARTED, states.RETRY})
+
+@dataclass(slots=True)
+class _Chord:
+    """A chord on its way, or, with ``done``, one that must not be complete twice."""
+
+    size: int
+    body: WireSignature
+    opened: datetime
+    parts: dict[str, ResultMeta] = field(default_factory=dict)
+    done: bool = False
+
+
+@dataclass(slots=True)
+class _Store:
+    """What the backends of one name share. Everything happens under ``changed``, which waiting readers listen to."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    metas: dict[str, ResultMeta] = field(default_factory=dict)
+    groups: dict[str, Sequence[Any]] = field(default_factory=dict)
+    chords: dict[str, _Chord] = field(default_factory=dict)
 
 
 class MemoryResultBackend(ResultBackend):
-    """Results as long as the process lives. Backends of one name share them."""
+    """Results that live as long as the process. ``memory://NAME`` shares them among all backends of that name.
 
-    reads: ClassVar[bool] = True
-    _named: ClassVar[dict[str, "MemoryResultBackend"]] = {}
+    A forked child starts with nothing.
+    """
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._metas: dict[str, ResultMeta] = {}
-        self._groups: dict[str, Sequence[Any]] = {}
-        self._chords: dict[str, tuple[int, WireSignature]] = {}
-        self._parts: dict[str, dict[str, ResultMeta]] = {}
+    _stores: ClassVar[dict[str, _Store]] = {}
+
+    def __init__(self, name: str = "default") -> None:
+        self.name = name
+        self._stores.setdefault(name, _Store())
 
     @classmethod
     def from_url(cls, url: URL) -> Self:
-        """Open ``memory://NAME``."""
-        return cls._named.setdefault(url.alias, cls())  # type: ignore[return-value]  one class shares the names
+        """Open ``memory://NAME``; ``memory://`` is ``memory://default``."""
+        return cls(url.alias)
+
+    @property
+    def _store(self) -> _Store:
+        # Looked up each time: after a fork there is another one.
+        return self._stores.setdefault(self.name, _Store())
 
     def store(self, metas: Sequence[ResultMeta]) -> None:
-        """Keep all of them."""
-        with self._changed:
+        """Keep all of them, by the rules of ``merging``."""
+        store = self._store
+        with store.changed:
             for meta in metas:
-                held = self._metas.get(meta.task_id)
-                if held is None or not _stays(held, meta):
-                    self._metas[meta.task_id] = meta if held is None else _completed(meta, held)
-            self._changed.notify_all()
+                kept = merged(store.metas.get(meta.task_id), meta)
+                store.metas[meta.task_id] = kept
+            store.changed.notify_all()
 
     def fetch(self, task_ids: Collection[str]) -> dict[str, ResultMeta]:
-        """Read what is kept."""
-        with self._changed:
-            return {task_id: self._metas[task_id] for task_id in task_ids if task_id in self._metas}
+        """Read what is kept of these tasks."""
+        store = self._store
+        with store.changed:
+            return {task_id: store.metas[task_id] for task_id in task_ids if task_id in store.metas}
 
     def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[ResultMeta]:
-        """Yield each meta once it is ready."""
-        left = set(task_ids)
+        """Yield each task's meta once it is ready."""
+        left = dict.fromkeys(task_ids)
         end = None if timeout is None else clock.monotonic() + timeout
         while left:
-            with self._changed:
-                ready = [self._metas[one] for one in left if one in self._metas and self._metas[one].status in states.READY_STATES]
-                if not ready and not self._changed.wait(None if end is None else max(0.0, end - clock.monotonic())):
-                    raise exceptions.TimeoutError(f"{len(left)} task(s) were not done within {timeout}s, {next(iter(left))} for one")
+            ready = self._next_ready(left, end)
+            if not ready:
+                raise exceptions.TimeoutError(f"{len(left)} of {len(task_ids)} results were not there within {timeout:g} seconds")
             for meta in ready:
-                left.discard(meta.task_id)
+                left.pop(meta.task_id, None)
                 yield meta
+
+    def _next_ready(self, task_ids: Collection[str], end: float | None) -> list[ResultMeta]:
+        store = self._store
+
+        def ready() -> list[ResultMeta]:
+            known = (store.metas.get(task_id) for task_id in task_ids)
+            return [meta for meta in known if meta is not None and meta.status in states.READY_STATES]
+
+        with store.changed:
+            return store.changed.wait_for(ready, None if end is None else max(0.0, end - clock.monotonic()))
 
     def forget(self, task_ids: Collection[str]) -> None:
         """Delete what is kept of these tasks."""
-        with self._changed:
+        store = self._store
+        with store.changed:
             for task_id in task_ids:
-                self._metas.pop(task_id, None)
+                store.metas.pop(task_id, None)
 
     def store_group(self, group_id: str, members: Sequence[Any]) -> None:
-        """Keep a group."""
-        self._groups[group_id] = members
+        """Keep a group's result tuples under its id."""
+        self._store.groups[group_id] = members
 
     def fetch_group(self, group_id: str) -> Sequence[Any] | None:
-        """Read a group."""
-        return self._groups.get(group_id)
+        """Read a stored group's result tuples."""
+        return self._store.groups.get(group_id)
 
     def forget_group(self, group_id: str) -> None:
-        """Delete a group."""
-        self._groups.pop(group_id, None)
+        """Delete a stored group."""
+        self._store.groups.pop(group_id, None)
 
     def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
-        """Expect ``size`` parts."""
-        with self._changed:
-            self._chords[group_id] = (size, body)
-            self._parts.setdefault(group_id, {})
+        """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
+        store = self._store
+        with store.changed:
+            store.chords.setdefault(group_id, _Chord(size, body, clock.now()))
 
     def grow_chord(self, group_id: str, by: int) -> None:
-        """Expect more parts."""
-        with self._changed:
-            if group_id in self._chords:
-                size, body = self._chords[group_id]
-                self._chords[group_id] = (size + by, body)
+        """Expect ``by`` more parts."""
+        store = self._store
+        with store.changed:
+            if (chord := store.chords.get(group_id)) is not None:
+                chord.size += by
 
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
-        """Count parts, each once."""
-        with self._changed:
-            touched = dict.fromkeys(meta.group_id for meta in metas if meta.group_id in self._chords)
+        """Count these parts, each once; return the chords that are complete now, or have failed now."""
+        store = self._store
+        ready = []
+        with store.changed:
+            touched: dict[str, _Chord] = {}
             for meta in metas:
-                if meta.group_id is not None and meta.group_id in self._chords:
-                    self._parts[meta.group_id].setdefault(meta.task_id, meta)
-            return [ready for group_id in touched if group_id is not None and (ready := self._complete(group_id)) is not None]
-
-    def _complete(self, group_id: str) -> ReadyChord | None:
-        size, body = self._chords[group_id]
-        parts = list(self._parts[group_id].values())
-        if len(parts) < size and all(part.status == states.SUCCESS for part in parts):
-            return None
-        del self._chords[group_id], self._parts[group_id]
-        return ReadyChord(group_id, body, sorted(parts, key=lambda part: part.group_index or 0))
+                chord = store.chords.get(meta.group_id or "")
+                if chord is not None and not chord.done and meta.status in states.READY_STATES:
+                    chord.parts[meta.task_id] = meta
+                    touched[meta.group_id or ""] = chord
+            for group_id, chord in touched.items():
+                if len(chord.parts) >= chord.size or any(part.status != states.SUCCESS for part in chord.parts.values()):
+                    parts = sorted(chord.parts.values(), key=lambda part: place(part.group_index))
+                    ready.append(ReadyChord(group_id, chord.body, parts))
+                    chord.done, chord.parts = True, {}
+        return ready
 
     def expire(self, before: datetime, *, limit: int) -> int:
-        """Delete old results."""
-        with self._changed:
-            old = [meta.task_id for meta in self._metas.values() if meta.date_done is not None and meta.date_done < before][:limit]
+        """Delete up to ``limit`` old results, and the old groups and chords; parts of an unfinished chord stay with it."""
+        store = self._store
+        with store.changed:
+            old = [meta.task_id for meta in store.metas.values() if meta.date_done is not None and meta.date_done < before][:limit]
             for task_id in old:
-                del self._metas[task_id]
-            return len(old)
+                del store.metas[task_id]
+            for group_id in [name for name, chord in store.chords.items() if chord.done and chord.opened < before]:
+                del store.chords[group_id]
+        return len(old)
+
+    def clear(self) -> None:
+        """Delete everything; for tests."""
+        self._stores[self.name] = _Store()
 
 
-def _stays(held: ResultMeta, new: ResultMeta) -> bool:
-    return held.status == states.SUCCESS or (held.status in states.READY_STATES and new.status in _UNFINISHED)
-
-
-def _completed(new: ResultMeta, held: ResultMeta) -> ResultMeta:
-    details = ("name", "args", "kwargs", "worker", "queue", "root_id", "parent_id", "group_id", "periodic_task_name")
-    known = {name: getattr(held, name) for name in details if getattr(new, name) is None}
-    return replace(new, **known, date_started=held.date_started or new.date_started)
+# The locks may be held by threads that a child doesn't have.
+_forget: Final = MemoryResultBackend._stores.clear  # noqa: SLF001  its own module
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,190 @@
+"""``cache://ALIAS``: results in a Django cache, in Celery's form. They go when RESULT_EXPIRES has passed, or when the cache is full."""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any, Final, Self
+
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
+
+from django_tasks import clock, exceptions, states
+from django_tasks.conf import settings
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, TaskError
+from django_tasks.messages import WireSignature
+from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.chordparts import collected
+from django_tasks.result_backends.documents import from_document, to_document
+from django_tasks.result_backends.merging import folded, merged
+from django_tasks.serializers import dumps_json, loads_json
+from django_tasks.urls import URL
+
+_TASK: Final = "celery-task-meta-"
+_GROUP: Final = "celery-taskset-meta-"
+#: Seconds between two looks of a waiting reader: at first, and at most.
+_FIRST: Final = 0.002
+_LONGEST: Final = 0.25
+
+
+class CacheResultBackend(ResultBackend):
+    """Results as entries of the Django cache ``alias``.
+
+    A cache may forget anything at any time, and has no transactions: of two writes about one task at the same moment
+    the later one wins, even over SUCCESS. Chords need a cache that counts in one step (Redis, Memcached, local memory).
+    """
+
+    def __init__(self, alias: str = "default") -> None:
+        if alias not in caches:
+            raise ImproperlyConfigured(f"RESULT_BACKEND cache://{alias}: CACHES has no {alias!r}; there are {', '.join(caches)}")
+        self.cache_alias = alias
+
+    @classmethod
+    def from_url(cls, url: URL) -> Self:
+        """Open ``cache://ALIAS``; ``cache://`` is ``cache://default``."""
+        return cls(url.alias)
+
+    @contextmanager
+    def _reaching(self, doing: str) -> Iterator[BaseCache]:
+        try:
+            yield caches[self.cache_alias]
+        except TaskError:
+            raise
+        except InvalidCacheBackendError as error:
+            raise ImproperlyConfigured(f"RESULT_BACKEND cache://{self.cache_alias}: {error}") from error
+        except Exception as error:
+            # Each client library has errors of its own.
+            raise OperationalError(f"{doing} failed on the cache {self.cache_alias!r}: {error!r}") from error
+
+    @property
+    def _timeout(self) -> float | None:
+        # To Django 0 means «at once», to Celery and us «never».
+        return settings.RESULT_EXPIRES or None
+
+    # ---- results
+
+    def store(self, metas: Sequence[ResultMeta]) -> None:
+        """Keep all of them: one read, for the rules of ``merging``, and one write."""
+        batch = folded(metas)
+        held = self.fetch([meta.task_id for meta in batch])
+        kept = {meta.task_id: merged(held.get(meta.task_id), meta) for meta in batch}
+        changed = {_TASK + task_id: to_document(meta) for task_id, meta in kept.items() if meta is not held.get(task_id)}
+        if not changed:
+            return
+        with self._reaching(f"Storing {len(changed)} result(s)") as cache:
+            failed = cache.set_many(changed, timeout=self._timeout)
+        if failed:
+            raise OperationalError(
+                f"the cache {self.cache_alias!r} did not take {len(failed)} of {len(changed)} results, {failed[0]} for one"
+            )
+
+    def fetch(self, task_ids: Collection[str]) -> dict[str, ResultMeta]:
+        """Read what is kept of these tasks."""
+        with self._reaching("Reading results") as cache:
+            found = cache.get_many([_TASK + task_id for task_id in task_ids])
+        return {key.removeprefix(_TASK): from_document(text) for key, text in found.items()}
+
+    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[ResultMeta]:
+        """Yield each task's meta once it is ready. Looks often at first, then ever less, four times a second at least."""
+        left = dict.fromkeys(task_ids)
+        end = None if timeout is None else clock.monotonic() + timeout
+        pause = _FIRST
+        while left:
+            ready = [meta for meta in self.fetch(left).values() if meta.status in states.READY_STATES]
+            for meta in ready:
+                left.pop(meta.task_id, None)
+                yield meta
+            if not left:
+                return
+            if end is not None and clock.monotonic() >= end:
+                raise exceptions.TimeoutError(f"{len(left)} of {len(task_ids)} results were not there within {timeout:g} seconds")
+            pause = _FIRST if ready else min(pause * 1.25, _LONGEST)
+            time.sleep(pause if end is None else max(0.0, min(pause, end - clock.monotonic())))
+
+    def forget(self, task_ids: Collection[str]) -> None:
+        """Delete what is kept of these tasks."""
+        with self._reaching("Forgetting results") as cache:
+            cache.delete_many([_TASK + task_id for task_id in task_ids])
+
+    # ---- groups
+
+    def store_group(self, group_id: str, members: Sequence[Any]) -> None:
+        """Keep a group's result tuples under its id."""
+        with self._reaching("Storing a group") as cache:
+            cache.set(_GROUP + group_id, dumps_json({"result": members}), timeout=self._timeout)
+
+    def fetch_group(self, group_id: str) -> Sequence[Any] | None:
+        """Read a stored group's result tuples."""
+        with self._reaching("Reading a group") as cache:
+            text = cache.get(_GROUP + group_id)
+        members: Sequence[Any] | None = None if text is None else loads_json(text)["result"]
+        return members
+
+    def forget_group(self, group_id: str) -> None:
+        """Delete a stored group."""
+        with self._reaching("Forgetting a group") as cache:
+            cache.delete(_GROUP + group_id)
+
+    # ---- chords
+    #
+    # Entries beside the group's: «.body», «.s» how many parts are expected, «.n» how many places were given out, «.p1» …
+    # what part came to that place, «.done» for the one caller that may send the body.
+
+    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
+        """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
+        key = _GROUP + group_id
+        with self._reaching("Opening a chord") as cache:
+            if type(cache).incr is BaseCache.incr:
+                raise ImproperlyConfigured(
+                    f"RESULT_BACKEND cache://{self.cache_alias}: {type(cache).__qualname__} can't count in one step, so it can't keep"
+                    " chords; use db://, or a cache in Redis or Memcached. Nothing was sent"
+                )
+            if cache.get(f"{key}.done") is None:
+                cache.add(f"{key}.s", size, timeout=self._timeout)
+                cache.add(f"{key}.n", 0, timeout=self._timeout)
+                cache.add(f"{key}.body", dumps_json(body), timeout=self._timeout)
+
+    def grow_chord(self, group_id: str, by: int) -> None:
+        """Expect ``by`` more parts."""
+        # A ValueError: there is no such entry, so the chord is complete, has failed, or is nobody's.
+        with self._reaching("Growing a chord") as cache, suppress(ValueError):
+            cache.incr(f"{_GROUP}{group_id}.s", by)
+
+    def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
+        """Count these parts, each once; return the chords that are complete now, or have failed now."""
+        groups: dict[str, list[ResultMeta]] = {}
+        for meta in metas:
+            if meta.group_id is not None and meta.status in states.READY_STATES:
+                groups.setdefault(meta.group_id, []).append(meta)
+        with self._reaching("Counting chord parts") as cache:
+            found = [self._count(cache, group_id, parts) for group_id, parts in groups.items()]
+        return [ready for ready in found if ready is not None]
+
+    def _count(self, cache: BaseCache, group_id: str, parts: Sequence[ResultMeta]) -> ReadyChord | None:
+        key = _GROUP + group_id
+        for part in parts:
+            try:
+                place = cache.incr(f"{key}.n")
+            except ValueError:
+                return None  # complete, failed, or nobody's
+            cache.set(f"{key}.p{place}", dumps_json([part.group_index, part.task_id]), timeout=self._timeout)
+        known = cache.get_many([f"{key}.s", f"{key}.n", f"{key}.body"])
+        if len(known) < 3:
+            return None
+        size, places, body = known[f"{key}.s"], known[f"{key}.n"], known[f"{key}.body"]
+        failed = any(part.status != states.SUCCESS for part in parts)
+        if places < size and not failed:
+            return None
+        # A part that is delivered twice has two places, and a place may be empty for a moment: only what lies there counts.
+        lying = cache.get_many([f"{key}.p{place}" for place in range(1, places + 1)])
+        positions = {task_id: position for position, task_id in map(loads_json, lying.values())}
+        if (len(positions) < size and not failed) or not cache.add(f"{key}.done", 1, timeout=self._timeout):
+            return None
+        # «.n» and what it counts go, so that late parts find nothing; «.done» stays, should the chord be opened again.
+        found = {**{meta.task_id: meta for meta in parts}, **self.fetch(positions)}
+        cache.delete_many([f"{key}.s", f"{key}.n", f"{key}.body", *lying])
+        return ReadyChord(group_id, loads_json(body), collected(group_id, positions, found))
+
+    def expire(self, before: datetime, *, limit: int) -> int:
+        """Delete nothing: entries go by themselves."""
+        return 0

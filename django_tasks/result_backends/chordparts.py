@@ -1,0 +1,37 @@
+"""The parts of a complete chord, in the header's order, whatever has become of their results."""
+
+from collections.abc import Mapping
+
+from django_tasks import states
+from django_tasks.exceptions import BackendGetMetaError
+from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.result_backends.encoding import encode_value
+
+
+def place(position: int | None) -> tuple[bool, int]:
+    """Sort key of a part's position; parts without one come last, in the order in which they were done."""
+    return position is None, position or 0
+
+
+def collected(group_id: str, positions: Mapping[str, int | None], found: Mapping[str, ResultMeta]) -> list[ResultMeta]:
+    """Return the metas of the parts named in ``positions``, in order.
+
+    In the place of one that is not found stands a FAILURE: a list that is shorter than the header would be a wrong answer.
+    """
+    order = sorted(positions, key=lambda task_id: place(positions[task_id]))
+    return [found.get(task_id) or _lost(task_id, group_id, positions[task_id]) for task_id in order]
+
+
+def _lost(task_id: str, group_id: str, position: int | None) -> ResultMeta:
+    text, content_type, content_encoding = encode_value(
+        BackendGetMetaError(f"the result of {task_id} was deleted before the other parts of its chord were done")
+    )
+    return ResultMeta(
+        task_id=task_id,
+        status=states.FAILURE,
+        result=text,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        group_id=group_id,
+        group_index=position,
+    )

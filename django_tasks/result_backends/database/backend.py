@@ -1,0 +1,115 @@
+"""``DatabaseResultBackend``: what a result backend must do, each by the room that knows how."""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Final, Self
+
+from django.db import connections
+
+from django_tasks import clock
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.messages import WireSignature
+from django_tasks.models.results import GroupResult, TaskResult
+from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.database import chords, reading, retention, writing
+from django_tasks.result_backends.database.access import reaching, trying_again
+from django_tasks.serializers import dumps_json, loads_json
+from django_tasks.urls import URL
+
+#: Ids of one DELETE.
+_CHUNK: Final = 500
+
+
+class DatabaseResultBackend(ResultBackend):
+    """Results as rows of the Django database ``alias``, written in the caller's transaction if one is open.
+
+    A task has no row before it starts or ends: until then nothing is known of it, and its state is PENDING.
+    """
+
+    alias: str
+
+    def __init__(self, alias: str = "default") -> None:
+        if alias not in connections:
+            known = list(connections)
+            near = get_close_matches(alias, known, n=1)
+            hint = f"did you mean db://{near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ImproperlyConfigured(f"RESULT_BACKEND db://{alias}: DATABASES has no {alias!r}; {hint}")
+        self.alias = alias
+
+    @classmethod
+    def from_url(cls, url: URL) -> Self:
+        """Open ``db://ALIAS``; ``db://`` is ``db://default``."""
+        return cls(url.alias)
+
+    def store(self, metas: Sequence[ResultMeta]) -> None:
+        """Keep all of them with one statement, by the rules of ``merging``.
+
+        A result that the database refuses is kept as a FAILURE that says so; the others of the batch don't suffer.
+        """
+        if metas:
+            with reaching(self.alias, f"Storing {len(metas)} result(s)") as connection:
+                writing.store(connection, metas)
+
+    def fetch(self, task_ids: Collection[str]) -> dict[str, ResultMeta]:
+        """Read what is kept of these tasks."""
+        return {meta.task_id: meta for meta in reading.fetch(self.alias, task_ids)}
+
+    def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[ResultMeta]:
+        """Yield each task's meta once it is ready. Looks often at first, then ever less, four times a second at least.
+
+        RuntimeError in a transaction that can't see what others commit (any on SQLite, REPEATABLE READ elsewhere).
+        """
+        return reading.wait(self.alias, task_ids, timeout)
+
+    def forget(self, task_ids: Collection[str]) -> None:
+        """Delete what is kept of these tasks."""
+        ids = sorted(task_ids)
+        with reaching(self.alias, "Forgetting results"):
+            for start in range(0, len(ids), _CHUNK):
+                TaskResult.objects.using(self.alias).filter(task_id__in=ids[start : start + _CHUNK]).delete()
+
+    def store_group(self, group_id: str, members: Sequence[Any]) -> None:
+        """Keep a group's result tuples under its id."""
+        now, text = clock.now(), dumps_json(members)
+        row = GroupResult(group_id=group_id, result=text, date_created=now, date_done=now)
+        with reaching(self.alias, "Storing a group") as connection:
+            targeted = connection.features.supports_update_conflicts_with_target
+            GroupResult.objects.using(self.alias).bulk_create(
+                [row],
+                update_conflicts=True,
+                update_fields=["result", "date_done"],
+                unique_fields=["group_id"] if targeted else None,
+            )
+
+    def fetch_group(self, group_id: str) -> Sequence[Any] | None:
+        """Read a stored group's result tuples."""
+        with reaching(self.alias, "Reading a group"):
+            text = GroupResult.objects.using(self.alias).filter(group_id=group_id).values_list("result", flat=True).first()
+        members: Sequence[Any] | None = None if text is None else loads_json(text)
+        return members
+
+    def forget_group(self, group_id: str) -> None:
+        """Delete a stored group."""
+        with reaching(self.alias, "Forgetting a group"):
+            GroupResult.objects.using(self.alias).filter(group_id=group_id).delete()
+
+    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
+        """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
+        with reaching(self.alias, "Opening a chord"):
+            chords.open_chord(self.alias, group_id, size, body)
+
+    def grow_chord(self, group_id: str, by: int) -> None:
+        """Expect ``by`` more parts."""
+        with reaching(self.alias, "Growing a chord"):
+            chords.grow_chord(self.alias, group_id, by)
+
+    def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
+        """Count these parts, each once; return the chords that are complete now, or have failed now."""
+        with reaching(self.alias, "Counting chord parts") as connection:
+            return trying_again(connection, lambda: chords.count_parts(self.alias, metas))
+
+    def expire(self, before: datetime, *, limit: int) -> int:
+        """Delete up to ``limit`` old results, groups and chords; what an unfinished chord needs stays."""
+        with reaching(self.alias, "Deleting expired results") as connection:
+            return trying_again(connection, lambda: retention.expire(self.alias, before, limit=limit))

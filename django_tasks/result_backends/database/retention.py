@@ -1,0 +1,59 @@
+"""Deleting what is old, in pieces that hold no lock for long."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from django_tasks import clock
+from django_tasks.models.results import ChordCounter, ChordPart, GroupResult, TaskResult
+
+#: Rows of one DELETE.
+_CHUNK: Final = 500
+#: A chord that still waits for parts is kept at least this long, since deleting it means that its body never runs.
+_PATIENCE: Final = timedelta(days=30)
+
+
+def expire(alias: str, before: datetime, *, limit: int) -> int:
+    """Delete up to ``limit`` old results, then old groups and chords within what is left of it; return how many."""
+    deleted = 0
+    for rows in (_ended(alias, before), _abandoned(alias, before), GroupResult.objects.using(alias).filter(date_created__lt=before)):
+        deleted += _delete(rows, limit - deleted)
+    return deleted + _delete_chords(alias, before, limit - deleted)
+
+
+def _ended(alias: str, before: datetime) -> QuerySet[Any]:
+    return _not_wanted(TaskResult.objects.using(alias).filter(date_done__lt=before)).order_by("date_done")
+
+
+def _abandoned(alias: str, before: datetime) -> QuerySet[Any]:
+    # Started or to be retried once, and never heard of again.
+    return TaskResult.objects.using(alias).filter(
+        Q(date_started__lt=before) | Q(date_started=None), date_done=None, date_created__lt=before
+    )
+
+
+def _not_wanted(rows: QuerySet[Any]) -> QuerySet[Any]:
+    # The body of a chord that is not complete needs the results of the parts that are.
+    parts = ChordPart.objects.using(rows.db).filter(group_id=OuterRef("group_id"), task_id=OuterRef("task_id"))
+    return rows.exclude(Exists(parts))
+
+
+def _delete(rows: QuerySet[Any], limit: int) -> int:
+    # By primary key: a DELETE with a LIMIT is not everybody's, and a DELETE of everything old would lock the table for long.
+    ids = list(rows.values_list("pk", flat=True)[:limit]) if limit > 0 else []
+    every = rows.model.objects.using(rows.db)
+    return sum(every.filter(pk__in=sorted(ids[start : start + _CHUNK])).delete()[0] for start in range(0, len(ids), _CHUNK))
+
+
+def _delete_chords(alias: str, before: datetime, limit: int) -> int:
+    if limit <= 0:
+        return 0
+    chords = ChordCounter.objects.using(alias)
+    patience = min(before, clock.now() - _PATIENCE)
+    old = chords.filter(Q(date_done__lt=before) | Q(date_done=None, date_created__lt=patience))
+    group_ids = list(old.values_list("group_id", flat=True)[: min(limit, _CHUNK)])
+    if not group_ids:
+        return 0
+    ChordPart.objects.using(alias).filter(group_id__in=group_ids).delete()
+    return chords.filter(group_id__in=group_ids).delete()[0]
