@@ -12,8 +12,8 @@ from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import Signature, first_of, maybe_signature, members_of
 from django_tasks.conf import settings
 from django_tasks.exceptions import ChordError
-from django_tasks.executor import Followups
 from django_tasks.messages import TaskMessage, new_id
+from django_tasks.outcomes import Followups
 from django_tasks.result import GroupResult
 from django_tasks.result_backends.backend import ReadyChord, ResultMeta
 from django_tasks.result_backends.encoding import decode

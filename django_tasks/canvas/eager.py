@@ -13,9 +13,10 @@ from django_tasks.clock import now
 from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import EncodeError
-from django_tasks.executor import NO_FOLLOWUPS, Executor, Followups, Outcome
+from django_tasks.executor import Executor
 from django_tasks.messages import TaskMessage
 from django_tasks.middleware import Middleware
+from django_tasks.outcomes import NO_FOLLOWUPS, Followups, Outcome
 from django_tasks.registry import registry
 from django_tasks.result import EagerResult
 from django_tasks.result_backends.backend import ResultMeta

@@ -13,8 +13,9 @@ from django_tasks.canvas.signatures import Signature, maybe_signature
 from django_tasks.clock import now
 from django_tasks.conf import settings
 from django_tasks.context import Request
-from django_tasks.executor import format_traceback, loop_thread
+from django_tasks.executor import loop_thread
 from django_tasks.messages import TaskMessage
+from django_tasks.outcomes import format_traceback
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.encoding import encode_exception, encode_value
 from django_tasks.states import FAILURE

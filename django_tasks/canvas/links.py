@@ -7,7 +7,7 @@ from django_tasks.canvas.failures import Failure, call_errbacks, failed_metas
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import maybe_signature
 from django_tasks.context import Request, running
-from django_tasks.executor import NO_FOLLOWUPS, Followups
+from django_tasks.outcomes import NO_FOLLOWUPS, Followups
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.states import FAILURE, REVOKED, SUCCESS
 

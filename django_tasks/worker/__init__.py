@@ -9,7 +9,7 @@ from django.db import connections
 
 from django_tasks import brokers, result_backends, signals
 from django_tasks.registry import registry
-from django_tasks.worker.banner import banner
+from django_tasks.worker.banner import compose_banner
 from django_tasks.worker.node import Beat
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.ratelimits import RateLimits
@@ -31,7 +31,7 @@ def run_worker(options: WorkerOptions, *, beat: Beat | None = None, say: Callabl
     if options.purge:
         _purge(options)
     if options.banner:
-        say(banner(options, registry, with_tasks=logger.isEnabledFor(logging.INFO)))
+        say(compose_banner(options, registry, with_tasks=logger.isEnabledFor(logging.INFO)))
     rates = RateLimits(registry)
     worker = Supervisor(options, rates=rates, beat=beat) if options.forks else SoloWorker(options, rates=rates, beat=beat)
     signals.worker_ready.send(options.name, instance=options)

@@ -18,7 +18,7 @@ _LIMITS = {
 }
 
 
-def banner(options: WorkerOptions, task_names: Iterable[str], *, with_tasks: bool) -> str:
+def compose_banner(options: WorkerOptions, task_names: Iterable[str], *, with_tasks: bool) -> str:
     """Compose the start-up banner: application, broker, results, pool, queues, registered tasks."""
     names = sorted(name for name in task_names if not name.startswith("celery."))
     processes = f"{options.concurrency} processes" if options.pool == "prefork" else f"{options.concurrency} at once"

@@ -16,8 +16,8 @@ from django_tasks.client import publish
 from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
-from django_tasks.executor import Outcome, failure
 from django_tasks.messages import DeadMessage, Disposition, Settlement, TaskMessage
+from django_tasks.outcomes import Outcome, failure
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 from django_tasks.serializers import dumps_json
 
@@ -121,7 +121,8 @@ class Completer:
                 metas.extend(outcome.followups.metas)
             if metas:
                 self._backend.store(metas)
-            self._count_chords(finished, messages)
+            # What followed may be the end of a chain that is a part of a chord.
+            self._count_chords([*finished, *(meta for outcome in batch for meta in outcome.followups.metas)], messages)
             if messages:
                 publish(messages, on_commit=False)
             self._settle(batch, consumer)

@@ -15,9 +15,9 @@ from django_tasks import clock, signals
 from django_tasks.brokers.broker import Broker, Consumer
 from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
-from django_tasks.executor import Outcome, ignores_result
 from django_tasks.messages import Delivery, Disposition, Settlement
 from django_tasks.models import Revocation
+from django_tasks.outcomes import Outcome, ignores_result
 from django_tasks.worker.admission import Admission
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.options import WorkerOptions

@@ -15,7 +15,8 @@ from asgiref.sync import sync_to_async
 
 from django_tasks import states
 from django_tasks.context import Request
-from django_tasks.executor import Executor, Outcome, hard_limit_of, loop_thread
+from django_tasks.executor import Executor, loop_thread
+from django_tasks.outcomes import Outcome, hard_limit_of
 from django_tasks.worker.dbconnections import tidy_after_idling, tidy_after_task
 from django_tasks.worker.scoreboard import Block
 

@@ -9,10 +9,12 @@ from django_tasks import states
 from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import InvalidTaskError, SerializationError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
-from django_tasks.executor import Follow, Followups, Outcome, failure, hard_limit_of, revoked
+from django_tasks.executor import Follow
 from django_tasks.messages import Delivery, Disposition, Settlement, TaskMessage
+from django_tasks.outcomes import ExceptionInfo, Followups, Outcome, failure, hard_limit_of, revoked
 from django_tasks.protocol import decode
 from django_tasks.registry import registry
+from django_tasks.signals import task_failure
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -73,5 +75,16 @@ def _failed(request: Request, error: Exception, follow: Follow, settlement: Sett
             followups = follow(request, states.FAILURE, error)
         except Exception:
             logger.exception("The error callbacks of %s[%s] failed", request.message.task, request.message.id)
+    if task_failure.receivers:
+        message = request.message
+        task_failure.send(
+            request.task,
+            task_id=message.id,
+            exception=error,
+            args=message.args,
+            kwargs=message.kwargs,
+            traceback=None,
+            einfo=ExceptionInfo(error),
+        )
     outcome = failure(request, error, f"{type(error).__name__}: {error}\n", followups=followups)
     return outcome if settlement is None else replace(outcome, settlement=settlement)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from django_tasks import signals, states
 from django_tasks.context import Request
 from django_tasks.exceptions import TaskRevokedError
-from django_tasks.executor import Outcome, failure, revoked
 from django_tasks.messages import Disposition, Settlement, TaskMessage
+from django_tasks.outcomes import Outcome, failure, revoked
 from django_tasks.worker.admission import Answer, Verdict
 
 logger = logging.getLogger("django_tasks.worker")

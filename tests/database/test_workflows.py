@@ -96,7 +96,6 @@ def test_failed_part_fails_the_body():
     assert isinstance(result.result, ChordError)
 
 
-@pytest.mark.xfail(strict=True, reason="the completer doesn't count the failed steps of chains as parts of their chord yet")
 def test_chain_in_a_header_that_fails_early_fails_the_body():
     """A chain that fails before its last step is a failed part: the chord doesn't wait for ever."""
     result = chord([fail.si() | add.s(1), add.s(1, 1)], total.s()).apply_async()

@@ -7,8 +7,9 @@ from django_tasks import client, result_backends, routing
 from django_tasks.canvas.chords import resolve
 from django_tasks.canvas.links import followups
 from django_tasks.context import Request
-from django_tasks.executor import Executor, Outcome
+from django_tasks.executor import Executor
 from django_tasks.messages import TaskMessage
+from django_tasks.outcomes import Outcome
 from django_tasks.protocol import decode, encode
 from django_tasks.registry import registry
 from django_tasks.result_backends.backend import ReadyChord, ResultMeta
