@@ -61,7 +61,7 @@ class RunAgainForm(forms.Form):
 class TaskResultAdmin(OperatorAdmin[TaskResult]):
     """What became of each task."""
 
-    list_display = ("task", "short_id", "state", "worker", "queue", "run_time", "recorded", "finished")
+    list_display = ("task", "short_id", "state", "run_time", "recorded", "finished", "queue", "worker")
     list_display_links = ("task", "short_id")
     list_filter = (StateFilter, TaskNameFilter, QueueFilter, WorkerFilter, ("date_done", admin.DateFieldListFilter))
     search_fields = ("task_name", "task_args", "task_kwargs", "=group_id", "=root_id", "=parent_id")

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from uuid import NAMESPACE_DNS, uuid5
 
 from django_tasks import app, clock, deadletters, states
 from django_tasks.messages import DeadMessage, Envelope
@@ -46,7 +47,7 @@ def _results() -> None:
     for number, (task, state, queue, args, value, runtime) in enumerate(reversed(_CALLS)):
         created = now - timedelta(seconds=97 * (len(_CALLS) - number))
         TaskResult.objects.create(
-            task_id=f"3f1c2a9e-5b7d-4e08-9d61-0a2f4c8e77{number:02}",
+            task_id=str(uuid5(NAMESPACE_DNS, str(number))),
             task_name=task,
             task_args=args,
             task_kwargs="{}",
@@ -56,7 +57,7 @@ def _results() -> None:
             result=error if state == states.FAILURE else value,
             traceback=TRACEBACK if state == states.FAILURE else None,
             runtime=runtime,
-            root_id="3f1c2a9e-5b7d-4e08-9d61-0a2f4c8e7700",
+            root_id=str(uuid5(NAMESPACE_DNS, "0")),
             date_created=created,
             date_started=created,
             date_done=created + timedelta(seconds=runtime) if runtime and state in states.READY_STATES else None,
