@@ -64,7 +64,7 @@ def show(screen: Screen, options: Mapping[str, Any]) -> int:
         "body": found.raw,
     }
     if not screen.as_json:
-        record.update({name: pretty(record[name]) for name in ("args", "kwargs", "headers", "properties") if record[name]})
+        record.update({name: pretty(record[name]) for name in ("args", "kwargs", "headers", "properties") if record[name] is not None})
     screen.record(record)
     return 0
 

@@ -52,8 +52,7 @@ class Screen:
         shown = {name: _cell(value) for name, value in record.items() if value not in (None, "", [], {})}
         width = max((len(name) for name in shown), default=0) + 1
         for name, text in shown.items():
-            head = f"{name + ':':<{width}}"
-            self._write(f"{head}\n{_indented(text)}" if "\n" in text else f"{head} {text}")
+            self._write(f"{name}:\n{_indented(text)}" if "\n" in text else f"{name + ':':<{width}} {text}")
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -94,7 +93,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | tuple) and all(isinstance(item, str | int) for item in value):
         return ", ".join(map(str, value))
     if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
+        return f"{value:.6f}".rstrip("0").rstrip(".")
     return value if isinstance(value, str) else json.dumps(value, default=_plain, ensure_ascii=False)
 
 

@@ -37,7 +37,7 @@ def fill() -> None:
     app.send_task("shop.tasks.monthly_report", kwargs={"year": 2026, "month": 11}, queue="slow", countdown=5400)
     Queue.objects.create(name="slow", paused_at=clock.now() - timedelta(minutes=12), paused_by="admin", reason="the image host is down")
     deadletters.record(
-        [_dead("shop.tasks.old_name", "unknown-task", b"[[20401], {}, {}]"), _dead("shop.tasks.charge", "decode-error", b"\x80\x04\x95")]
+        [_dead("shop.tasks.old_name", "unknown task", b"[[20401], {}, {}]"), _dead("shop.tasks.charge", "unreadable", b"\x80\x04\x95")]
     )
 
 

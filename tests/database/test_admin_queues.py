@@ -52,7 +52,7 @@ def bury(**fields):
         "queue": "default",
         "task_id": "dead-id",
         "task": ADD,
-        "reason": "unknown-task",
+        "reason": "unknown task",
         "detail": "Traceback\nKeyError: 'x'",
         "content_type": "application/json",
         "content_encoding": "utf-8",
@@ -185,7 +185,7 @@ def test_dead_letters_are_listed_and_shown(admin_client):
     """Reason and the last line of the detail are in the list; the page shows the arguments and the raw body."""
     letter = bury()
     page = admin_client.get(address("deadletter")).content.decode()
-    assert "unknown-task" in page
+    assert "unknown task" in page
     assert "KeyError: &#x27;x&#x27;" in page
     page = admin_client.get(address("deadletter", "change", letter.pk)).content.decode()
     assert "[\n  2,\n  3\n]" in page

@@ -62,7 +62,7 @@ def bury(**fields):
         "queue": "default",
         "task_id": "dead-id",
         "task": ADD,
-        "reason": "unknown-task",
+        "reason": "unknown task",
         "detail": "nobody knows it",
         "content_type": "application/json",
         "content_encoding": "utf-8",
@@ -341,11 +341,11 @@ def test_dead_lists_letters():
     """The newest letters come first; filters and --limit narrow them; none at all is no failure."""
     assert run("dead") == (0, "no dead letters\n")
     assert answer("dead") == []
-    old = bury(died_at=clock.now() - timedelta(hours=1), queue="slow", reason="worker-lost")
+    old = bury(died_at=clock.now() - timedelta(hours=1), queue="slow", reason="worker lost")
     new = bury()
     assert [row["id"] for row in answer("dead")] == [new.pk, old.pk]
     assert [row["id"] for row in answer("dead", "list", "--queue", "slow")] == [old.pk]
-    assert [row["id"] for row in answer("dead", "--reason", "worker-lost")] == [old.pk]
+    assert [row["id"] for row in answer("dead", "--reason", "worker lost")] == [old.pk]
     assert "--limit N shows more" in run("dead", "--limit", "1")[1]
 
 
@@ -415,6 +415,15 @@ def test_exit_status_and_help_in_a_process(child_environment):
     late = subprocess.run([*command, "inspect", "active"], env=child_environment, capture_output=True, text=True, timeout=60)
     assert late.returncode == 2
     assert "later release" in late.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(child_environment):
+    """`tasks list | head -1` ends quietly."""
+    command = [sys.executable, "-m", "django", "tasks", "list"]
+    with subprocess.Popen(command, env=child_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("name", ["list", "call", "result", "purge", "queues", "status", "dead"])

@@ -1,6 +1,7 @@
 """``manage.py tasks``: call tasks, look at results, queues, workers and dead letters."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ examples:
   manage.py tasks call shop.tasks.report -k '{"year": 2026}' --queue slow --countdown 60
   manage.py tasks result 5b0e8a4c-4d5f-4a3e-9a51-2d0c4a4f4c5e --traceback
   manage.py tasks queues pause slow --reason 'the supplier is down'
-  manage.py tasks dead replay --reason unknown-task
+  manage.py tasks dead replay --reason 'unknown task'
 
 The exit status is 0 when all is well, 1 when nothing answered or the task failed, 2 for wrong usage.
 """
@@ -54,12 +55,17 @@ class Command(BaseCommand):
         screen = Screen(self.stdout.write, as_json=bool(options.get("json")))
         try:
             status = run(screen, options)
+            self.stdout.flush()
         except Failure as failure:
             raise CommandError(str(failure), returncode=failure.status) from failure
         except TaskError as error:
             raise CommandError(f"{type(error).__name__}: {error}", returncode=1) from error
         except KeyboardInterrupt:
             status = 130
+        except BrokenPipeError:
+            # `| head` has seen enough; what Python would still flush goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
         if status:
             sys.exit(status)
 
