@@ -1,13 +1,15 @@
 """The one door out: route, middleware, encode, commit policy, broker."""
 
+import gc
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils.module_loading import import_string
@@ -46,7 +48,9 @@ class RetryPolicy:
         return cls(**{name: value for name, value in given.items() if name in known})
 
 
-NO_RETRY = RetryPolicy(max_retries=0)
+NO_RETRY: Final = RetryPolicy(max_retries=0)
+#: From this many messages on the garbage collector is held back.
+MANY: Final = 500
 
 
 def publish(
@@ -66,10 +70,28 @@ def publish(
     """
     if not messages:
         return
-    envelopes = _prepare(messages)
+    with undisturbed(len(messages)):
+        envelopes = _prepare(messages)
     tries = RetryPolicy.of(retry_policy) if (settings.TASK_PUBLISH_RETRY if retry is None else retry) else NO_RETRY
     deferred = settings.TASK_PUBLISH_ON_COMMIT if on_commit is None else on_commit
     _send(envelopes, tries, deferred=deferred)
+
+
+@contextmanager
+def undisturbed(count: int) -> Iterator[None]:
+    """Hold the garbage collector back while ``count`` messages are made, if that is many.
+
+    All of them stay alive until they are sent, so its runs find nothing, and for ten thousand messages they take a quarter of
+    the time. Other threads' garbage waits for that moment, too.
+    """
+    if count < MANY or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _prepare(messages: Sequence[TaskMessage]) -> list[Envelope]:

@@ -1,7 +1,7 @@
 """Celery's task message protocol: version 2 in both directions, version 1 for reading.
 
 What a broker does with an envelope (base64, its own JSON around it) is the broker's; ``body`` is the serialized bytes,
-so there is no ``body_encoding`` among the properties.
+so there is no ``body_encoding`` among the properties, and no ``delivery_tag``: brokers whose layout has them add them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django_tasks import clock
 from django_tasks.exceptions import EncodeError, InvalidTaskError
-from django_tasks.messages import NOTHING, Destination, Envelope, TaskMessage, new_id
+from django_tasks.messages import NOTHING, Destination, Envelope, TaskMessage
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, serializer_of
 
 #: Most characters of ``argsrepr`` and ``kwargsrepr``.
@@ -128,7 +128,6 @@ def _properties(message: TaskMessage, destination: Destination) -> dict[str, Any
         "delivery_mode": PERSISTENT,
         "delivery_info": {"exchange": destination.exchange, "routing_key": destination.routing_key},
         "priority": destination.priority,
-        "delivery_tag": new_id(),
     }
     if message.expires is not None:
         left = (message.expires - clock.now()).total_seconds()

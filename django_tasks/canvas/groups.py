@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from django_tasks.canvas.alike import send_alike
 from django_tasks.canvas.dispatch import note_child, sending
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.wire import merge_options
+from django_tasks.client import undisturbed
 from django_tasks.conf import settings
 from django_tasks.messages import new_id
 from django_tasks.result import GroupResult
@@ -102,8 +104,11 @@ class group(Signature[list[Any]]):
         group_id = given.pop("task_id", None) or new_id()
         given.pop("group_index", None)
         given["group_id"] = group_id
-        with sending():
-            results = [_send_member(task, index, args, kwargs, given) for index, task in enumerate(self.leaves())]
+        members = list(self.leaves())
+        with undisturbed(len(members)), sending():
+            results = None if args or kwargs else send_alike(members, given)
+            if results is None:
+                results = [_send_member(task, index, args, kwargs, given) for index, task in enumerate(members)]
         result = _lone(GroupResult(group_id, results))
         if add_to_parent:
             note_child(result)
@@ -205,10 +210,4 @@ def _send_member(task: Signature[Any], index: int, args: Any, kwargs: Any, optio
         result = task.freeze(group_id=options["group_id"], root_id=options.get("root_id"), group_index=index)
         task.apply_async(args, kwargs, add_to_parent=False, **options)
         return result
-    given = {**options, "group_index": index, "add_to_parent": False}
-    target = task.find_task()
-    if type(task) is not Signature or target is None or args or kwargs:
-        return task.apply_async(args, kwargs, **given)
-    # What Signature.apply_async comes to for most members of large groups.
-    own = task.options
-    return target.apply_async(task.args, task.kwargs, **(merge_options(own, given) if own else given))
+    return task.apply_async(args, kwargs, **{**options, "group_index": index, "add_to_parent": False})

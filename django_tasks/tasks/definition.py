@@ -200,6 +200,11 @@ class Task(TaskHooks, Generic[P, R]):
             return cast("AsyncResult[R]", self.apply(args, kwargs, **given))
         return send_call(self.name, args, kwargs, given)
 
+    @property
+    def calls_are_alike(self) -> bool:
+        """Whether calls that are given the same options differ in nothing but their arguments."""
+        return self.dump_models is None and type(self).shadow_name is Task.shadow_name and type(self).apply_async is Task.apply_async
+
     def call_options(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return a call's options: those given, over the task's own."""
         defaults = self._defaults

@@ -1,0 +1,55 @@
+"""Many calls of one task at once: what large groups mostly are."""
+
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from typing import Any, Final
+
+from django_tasks.canvas.calls import build_message
+from django_tasks.canvas.dispatch import send
+from django_tasks.canvas.signatures import Signature
+from django_tasks.messages import TaskMessage, new_id
+from django_tasks.result import AsyncResult
+
+#: Fields that differ from call to call.
+_OWN: Final = frozenset({"id", "args", "kwargs", "root_id", "group_index"})
+
+
+def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> list[Any] | None:
+    """Send plain calls of one task, building what they share once; None if these are not of that kind.
+
+    The messages are those that ``apply_async`` would send for each.
+    """
+    first = members[0]
+    target = first.find_task()
+    if target is None or not all(_is_plain(member, first["task"]) for member in members) or not target.calls_are_alike:
+        return None
+    check = target.check_arguments if target.typing else None
+    template = build_message(target.name, (), {}, {**target.call_options((), {}, options), "group_index": 0})
+    shared = _shared(template)
+    root_id = None if template.root_id == template.id else template.root_id
+    policy = (options.get("on_commit"), options.get("retry"), options.get("retry_policy"))
+    results = []
+    for index, member in enumerate(members):
+        args, kwargs = member["args"], member["kwargs"]
+        if check is not None:
+            check(*args, **kwargs)
+        task_id = new_id()
+        message = TaskMessage(id=task_id, args=args, kwargs=kwargs, root_id=root_id or task_id, group_index=index, **shared)
+        send(message, policy)
+        results.append(AsyncResult(task_id, task_name=target.name))
+    return results
+
+
+def _is_plain(member: Signature[Any], name: str) -> bool:
+    return type(member) is Signature and member["task"] == name and not member["options"] and member["subtask_type"] is None
+
+
+def _shared(template: TaskMessage) -> dict[str, Any]:
+    # Defaults are left out: naming them would only cost time.
+    found = {}
+    for one in fields(TaskMessage):
+        value = getattr(template, one.name)
+        default = one.default if one.default is not MISSING else one.default_factory() if one.default_factory is not MISSING else MISSING
+        if one.name not in _OWN and value is not default and value != default:
+            found[one.name] = value
+    return found
