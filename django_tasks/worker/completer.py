@@ -2,12 +2,13 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import InterfaceError, transaction
+from django.db import OperationalError as DjangoOperationalError
 
 from django_tasks import clock, deadletters, states
 from django_tasks.brokers.broker import Broker, Consumer
@@ -127,8 +128,17 @@ class Completer:
                 publish(messages, on_commit=False)
             self._settle(batch, consumer)
 
-    def _transaction(self) -> AbstractContextManager[Any]:
-        return transaction.atomic(using=self._backend.alias) if self._one_transaction else nullcontext()
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if not self._one_transaction:
+            yield
+            return
+        try:
+            with transaction.atomic(using=self._backend.alias):
+                yield
+        except (DjangoOperationalError, InterfaceError) as error:
+            # BEGIN and COMMIT fail here, outside of what broker and backend translate.
+            raise OperationalError(f"the database {self._backend.alias!r} does not take the results: {error}") from error
 
     def _count_chords(self, finished: Sequence[ResultMeta], messages: list[TaskMessage]) -> None:
         parts = [meta for meta in finished if meta.chord is not None and meta.status in states.READY_STATES]

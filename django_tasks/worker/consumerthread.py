@@ -148,6 +148,8 @@ class ConsumerThread(threading.Thread):
         if self._failures == 0:
             logger.error("The broker or the results can't be reached; trying again until they can: %s", error)
         self._failures += 1
+        # It can't fetch, but it is alive: the supervisor must not kill what runs here because a server is away.
+        self._block.fetched(time.time(), self._completer.finished)
         if self._stopping and self._failures * delay > self._options.lease:
             logger.error("Gave up on %d unsettled messages; others will get them when their leases lapse", len(self._held))
             self._held.clear()

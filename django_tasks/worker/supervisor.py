@@ -1,5 +1,6 @@
 """Forks, watches, kills and replaces the worker's processes. One thread, no connection, owns no message."""
 
+import gc
 import logging
 import os
 import select
@@ -68,6 +69,9 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until told to stop; return the exit status: 0 after a warm shutdown, 1 after a cold one."""
         self._mailbox.open()
+        # What is alive now stays alive in every child: a collector that leaves it alone leaves its pages shared.
+        gc.collect()
+        gc.freeze()
         try:
             while True:
                 self._heed_signals()
