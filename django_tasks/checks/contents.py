@@ -45,9 +45,7 @@ def check_installation(**_kwargs: Any) -> list[CheckMessage]:
 
 def check_content(**_kwargs: Any) -> list[CheckMessage]:
     """E014, W003, W010: serializers and compressions that are unknown, dangerous, or refused by our own workers."""
-    if not well_typed(
-        "ACCEPT_CONTENT", "RESULT_ACCEPT_CONTENT", "TASK_SERIALIZER", "RESULT_SERIALIZER", "TASK_COMPRESSION", "RESULT_COMPRESSION"
-    ):
+    if not well_typed("ACCEPT_CONTENT", "RESULT_ACCEPT_CONTENT", "TASK_SERIALIZER", "RESULT_SERIALIZER", "TASK_COMPRESSION"):
         return []
     found: list[CheckMessage] = []
     for name in ("ACCEPT_CONTENT", "RESULT_ACCEPT_CONTENT"):
@@ -66,12 +64,11 @@ def check_content(**_kwargs: Any) -> list[CheckMessage]:
         found += [
             _not_there(name, f"the serializer {each!r}", error) for each, error in failures(lambda s: serializers.dumps(None, s), written)
         ]
-    for name in ("TASK_COMPRESSION", "RESULT_COMPRESSION"):
-        written = {getattr(settings, name)} - {None}
-        found += [
-            _not_there(name, f"the compression {each!r}", error)
-            for each, error in failures(lambda c: serializers.dumps(0, "json", c), written)
-        ]
+    compressions = {settings.TASK_COMPRESSION} - {None}
+    found += [
+        _not_there("TASK_COMPRESSION", f"the compression {each!r}", error)
+        for each, error in failures(lambda c: serializers.dumps(0, "json", c), compressions)
+    ]
     return found or _check_acceptance()
 
 

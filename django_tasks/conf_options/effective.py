@@ -11,12 +11,10 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "BROKER_URL": Option(
             default="db://default", types=(str, list, tuple), doc="Where messages wait; several URLs are a fail-over list."
         ),
-        "BROKER_TRANSPORT_OPTIONS": Option(default={}, types=(dict,), doc="Options of the broker's transport."),
         "RESULT_BACKEND": Option(default="db://default", types=(str, NONE), doc="Where results are kept."),
         "RESULT_EXPIRES": duration(86400.0, "Seconds after which a result is deleted; None keeps results for ever."),
         "RESULT_EXTENDED": flag(True, "Keep name, arguments, worker and queue with the result."),
         "RESULT_SERIALIZER": text("json", "Serializer of results."),
-        "RESULT_COMPRESSION": text(None, "Compression of results."),
         "RESULT_ACCEPT_CONTENT": Option(
             default=None, types=(list, tuple, set, NONE), doc="Content types accepted in results; None means ACCEPT_CONTENT."
         ),
@@ -60,7 +58,6 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "TASK_DEFAULT_RATE_LIMIT": Option(
             default=None, types=(str, int, float, NONE), doc="Rate limit of tasks that have none: 10/s, 10/m, 10/h."
         ),
-        "TASK_SEND_SENT_EVENT": flag(False, "Send a task-sent event for every published task."),
         "TASK_INHERIT_PARENT_PRIORITY": flag(False, "Give tasks sent from inside a task its priority."),
         "TASK_PROTOCOL": Option(default=2, types=(int,), choices=(2,), doc="Version of Celery's message protocol that is sent."),
         "WORKER_CONCURRENCY": count(None, "How many tasks a worker runs at once; None means one a processor.", at_least=1),

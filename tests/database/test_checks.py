@@ -72,7 +72,7 @@ def test_e001_an_unknown_key_names_its_neighbour(name, nearest):
         ("WORKER_CONCURRENCY", True, "int, None"),
         ("TASK_DEFAULT_QUEUE", None, "str"),
         ("RESULT_EXPIRES", "1 day", "timedelta"),
-        ("BROKER_TRANSPORT_OPTIONS", [], "dict"),
+        ("TASK_PUBLISH_RETRY_POLICY", [], "dict"),
         ("ACCEPT_CONTENT", "json", "list, tuple, set"),
         ("BROKER_URL", 5, "str, list"),
         ("MIDDLEWARE", "a.b", "list"),

@@ -1,12 +1,14 @@
 """Settings and the table of them."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from celery.app.defaults import _OPTIONS as CELERYS
 from celery.app.defaults import _TO_OLD_KEY
 from django.test import override_settings
 
+import django_tasks
 from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS, current_name
 
@@ -98,6 +100,15 @@ def test_an_option_is_consistent(name):
     assert name == name.upper()
     if not option.effective:
         assert option.doc.startswith("No effect. ")
+
+
+def test_a_setting_with_an_effect_is_read_somewhere():
+    """What no module asks for is listed as without effect, so that the system check says so."""
+    package = Path(django_tasks.__file__).parent
+    sources = [path.read_text(encoding="utf-8") for path in package.rglob("*.py") if "conf_options" not in path.parts]
+    unread = {name for name, option in OPTIONS.items() if option.effective and not any(name in source for source in sources)}
+    # Its only allowed value is what is done anyway.
+    assert unread == {"TASK_PROTOCOL"}
 
 
 def test_the_settings_can_be_listed():
