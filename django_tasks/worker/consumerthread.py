@@ -282,7 +282,8 @@ class ConsumerThread(threading.Thread):
                 case {"do": "revoked", "task_ids": task_ids}:
                     self._revoke(task_ids)
                 case {"do": "cancel", "task_id": task_id}:
-                    self._pool.cancel(task_id)
+                    if not self._pool.cancel(task_id):
+                        logger.warning("Task [%s] runs on: the %s pool can't interrupt it", task_id, self._options.pool)
                 case _:
                     logger.error("The consumer does not know the command %r", command)
 

@@ -1,0 +1,80 @@
+"""A worker while its database is away, locked, or its processes are shot: it goes on by itself and loses nothing."""
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+from django.db import connections
+
+from django_tasks.models import Message
+from tests.acceptance.conftest import StartWorker, wait_until
+from tests.sampleapp import tasks
+from tests.sampleapp.models import Effect
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True, databases=["default", "postgres"])]
+
+TASKS = 200
+
+
+@contextmanager
+def away(alias: str) -> Iterator[None]:
+    """Let nobody use the database inside the block: connections are cut and refused, or the file is locked."""
+    settings = connections[alias].settings_dict
+    connections[alias].close()
+    if alias == "default":
+        with closing(sqlite3.connect(settings["NAME"], timeout=30, isolation_level=None)) as locking:
+            locking.execute("BEGIN EXCLUSIVE")
+            yield
+            locking.execute("ROLLBACK")
+        return
+    import psycopg
+
+    where = {"host": settings["HOST"], "port": settings["PORT"] or 5432, "user": settings["USER"], "password": settings["PASSWORD"]}
+    with closing(psycopg.connect(dbname="postgres", autocommit=True, **where)) as server:
+        name = settings["NAME"]
+        server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false')
+        try:
+            server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            yield
+        finally:
+            server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_database_that_goes_away_for_five_seconds(start_worker: StartWorker, place: str, pool: str) -> None:
+    """In the middle of a drain: no task is lost, none is stuck, and the worker is the same process as before."""
+    worker = start_worker("-P", pool, "-c", "2")
+    results = [tasks.nap.delay(0.05) for _ in range(TASKS)]
+    results[10].get(timeout=30)
+    with away(place):
+        time.sleep(5)
+    assert [result.get(timeout=60) for result in results] == [0.05] * TASKS
+    wait_until(lambda: not Message.objects.using(place).exists(), "the queue to be empty")
+    assert worker.process.poll() is None, worker.output
+    worker.signal(signal.SIGTERM)
+    assert worker.ends() == 0, worker.output
+    if place != "default":
+        assert "can't be reached" in worker.output or "does not answer" in worker.output
+
+
+def test_processes_that_are_shot_at_random(start_worker: StartWorker, place: str) -> None:
+    """kill -9 of one child after another during a drain: every effect is seen, every result is there, nothing is left."""
+    worker = start_worker("-c", "2")
+    results = [tasks.record.delay(f"task {number}") for number in range(TASKS)]
+    chance = random.Random(7)
+    for _ in range(10):
+        done = Effect.objects.count()
+        children = worker.children()
+        if children:
+            os.kill(chance.choice(children), signal.SIGKILL)
+        wait_until(lambda done=done: Effect.objects.values("key").distinct().count() > done or Effect.objects.count() >= TASKS, "more work")
+    for result in results:
+        result.get(timeout=60)
+    assert Effect.objects.values("key").distinct().count() == TASKS
+    wait_until(lambda: not Message.objects.using(place).exists(), "the queue to be empty")
+    assert worker.process.poll() is None
