@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from django_tasks import signals, states, timelimits
@@ -64,13 +64,12 @@ class Plan:
     on_failure: Callable[..., None] | None
     on_retry: Callable[..., None] | None
     after_return: Callable[..., None] | None
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Any) -> "Plan":
         """Read a task object."""
-        hooks = {name: _overridden(task, name) for name in ("before_start", "on_success", "on_failure", "on_retry", "after_return")}
-        return cls(task, getattr(task, "call_target", task.run), bool(task.is_async), **hooks)
+        hooks = [_overridden(task, name) for name in ("before_start", "on_success", "on_failure", "on_retry", "after_return")]
+        return cls(task, getattr(task, "call_target", task.run), bool(task.is_async), *hooks)
 
 
 def _overridden(task: Any, name: str) -> Callable[..., None] | None:

@@ -28,7 +28,7 @@ def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> li
     shared = _shared(template)
     root_id = None if template.root_id == template.id else template.root_id
     policy = (options.get("on_commit"), options.get("retry"), options.get("retry_policy"))
-    results = []
+    results: list[Any] = []
     for index, member in enumerate(members):
         args, kwargs = member["args"], member["kwargs"]
         if check is not None:

@@ -146,7 +146,7 @@ class SoloPool(Pool):
             return False
         if not self._wakeup.wait(IDLE):
             tidy_after_idling()
-            self._wakeup.wait(None if not self._stopping else 0)
+            self._wakeup.wait()
         return True
 
     def _notify(self, count: int) -> None:

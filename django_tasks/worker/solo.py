@@ -4,7 +4,9 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from types import FrameType
+from typing import Any
 
 from django_tasks.worker.child import Child, listen
 from django_tasks.worker.node import Beat, Node
@@ -41,9 +43,9 @@ class SoloWorker:
         node.join(5)
         return 0
 
-    def _obey(self, command: dict[str, object]) -> None:
+    def _obey(self, command: Mapping[str, Any]) -> None:
         if command.get("do") == "tell":
-            self._child.consumer.command(command["command"])  # type: ignore[arg-type]
+            self._child.consumer.command(command["command"])
         elif command.get("do") == "terminate":
             logger.warning("Task [%s] can't be terminated: a solo worker has no process to kill", command.get("task_id"))
 
