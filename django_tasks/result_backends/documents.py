@@ -50,7 +50,7 @@ def from_document(text: str | bytes) -> ResultMeta:
         # Not loads_json: what the values of «__type__» stand for is for whoever decodes the result.
         document = json.loads(text)
         return _meta(document)
-    except (ValueError, KeyError, TypeError, DecodeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, DecodeError) as error:
         raise BackendGetMetaError(f"what is kept of a task can't be read ({error!r}): {text[:200]!r}") from error
 
 

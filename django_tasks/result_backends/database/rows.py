@@ -1,6 +1,7 @@
 """Metas as rows of ``TaskResult``, and back: the shape of the table in one place."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
@@ -27,11 +28,9 @@ KEPT: Final = (
 REPLACED: Final = ("result", "content_type", "content_encoding", "traceback", "date_done", "status")
 COLUMNS: Final = ("task_id", "date_created", "date_started", "retries", *KEPT, *REPLACED)
 
-#: Columns of text without a limit, and of names, which are cut at their width.
-_TEXTS: Final = tuple(map(COLUMNS.index, ("task_args", "task_kwargs", "result", "traceback", "meta")))
-_NAMES: Final = tuple(
-    map(COLUMNS.index, ("periodic_task_name", "task_name", "worker", "queue", "group_id", "root_id", "parent_id", "content_type"))
-)
+#: Fields that are text of any length, and names, which are cut at the width of their columns.
+_TEXTS: Final = ("args", "kwargs", "result", "traceback")
+_NAMES: Final = ("periodic_task_name", "name", "worker", "queue", "group_id", "root_id", "parent_id")
 _WIDTH: Final = 255
 
 Moment = Callable[[datetime | None], Any]
@@ -61,7 +60,7 @@ def _iso(moment: datetime | None) -> str | None:
 
 def row_of(meta: ResultMeta, created: Any, moment: Moment) -> tuple[Any, ...]:
     """Return a meta's values in the order of COLUMNS; ``created`` is the time of a row that is new."""
-    row = [
+    return (
         meta.task_id,
         created,
         moment(meta.date_started),
@@ -83,16 +82,18 @@ def row_of(meta: ResultMeta, created: Any, moment: Moment) -> tuple[Any, ...]:
         meta.traceback,
         moment(meta.date_done),
         meta.status,
-    ]
-    for place in _NAMES:
-        name = row[place]
-        if name is not None:
-            row[place] = (name if name.isascii() and "\0" not in name else _writable(name))[:_WIDTH]
-    for place in _TEXTS:
-        text = row[place]
-        if text is not None and ("\0" in text or not text.isascii()):
-            row[place] = _writable(text)
-    return tuple(row)
+    )
+
+
+def cleaned(meta: ResultMeta) -> ResultMeta:
+    """Return the meta with texts that every database takes, and names that fit into their columns.
+
+    Looking for what can't be stored in a dozen texts a row would cost as much as storing them, so a batch is cleaned
+    after the database has refused it.
+    """
+    changes: dict[str, Any] = {name: _writable(text) for name in _TEXTS if (text := getattr(meta, name)) is not None}
+    changes |= {name: _writable(text)[:_WIDTH] for name in _NAMES if (text := getattr(meta, name)) is not None}
+    return replace(meta, **changes)
 
 
 def _writable(text: str) -> str:
