@@ -14,6 +14,7 @@ from django_tasks.models.results import GroupResult, TaskResult
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.database import chords, reading, retention, writing
 from django_tasks.result_backends.database.access import reaching, trying_again
+from django_tasks.result_backends.database.rows import for_model
 from django_tasks.serializers import dumps_json, loads_json
 from django_tasks.urls import URL
 
@@ -71,7 +72,7 @@ class DatabaseResultBackend(ResultBackend):
 
     def store_group(self, group_id: str, members: Sequence[Any]) -> None:
         """Keep a group's result tuples under its id."""
-        now, text = clock.now(), dumps_json(members)
+        now, text = for_model(clock.now()), dumps_json(members)
         row = GroupResult(group_id=group_id, result=text, date_created=now, date_done=now)
         with reaching(self.alias, "Storing a group") as connection:
             targeted = connection.features.supports_update_conflicts_with_target

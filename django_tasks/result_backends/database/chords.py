@@ -13,6 +13,7 @@ from django_tasks.models.results import ChordCounter, ChordPart
 from django_tasks.result_backends.backend import ReadyChord, ResultMeta
 from django_tasks.result_backends.chordparts import collected
 from django_tasks.result_backends.database.reading import fetch
+from django_tasks.result_backends.database.rows import for_model
 from django_tasks.serializers import dumps_json, loads_json
 
 _PARTS: Final[str] = ChordPart._meta.db_table
@@ -21,7 +22,7 @@ _CHUNK: Final = 200
 
 def open_chord(alias: str, group_id: str, size: int, body: WireSignature) -> None:
     """Make the counter. One that is there already stays: the task that sends the chord has been delivered twice."""
-    counter = ChordCounter(group_id=group_id, size=size, body=dumps_json(body), date_created=clock.now())
+    counter = ChordCounter(group_id=group_id, size=size, body=dumps_json(body), date_created=for_model(clock.now()))
     ChordCounter.objects.using(alias).bulk_create([counter], ignore_conflicts=True)
 
 
@@ -56,7 +57,7 @@ def _count(alias: str, group_id: str, parts: Sequence[ResultMeta]) -> ReadyChord
     if done < size and all(part.status == states.SUCCESS for part in parts):
         counters.update(done=done)
         return None
-    counters.update(done=done, date_done=clock.now())
+    counters.update(done=done, date_done=for_model(clock.now()))
     ready = ReadyChord(group_id, loads_json(body), _collect(alias, group_id, parts))
     ChordPart.objects.using(alias).filter(group_id=group_id).delete()
     return ready

@@ -7,6 +7,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from django_tasks import clock
 from django_tasks.models.results import ChordCounter, ChordPart, GroupResult, TaskResult
+from django_tasks.result_backends.database.rows import for_model
 
 #: Rows of one DELETE.
 _CHUNK: Final = 500
@@ -16,10 +17,11 @@ _PATIENCE: Final = timedelta(days=30)
 
 def expire(alias: str, before: datetime, *, limit: int) -> int:
     """Delete up to ``limit`` old results, then old groups and chords within what is left of it; return how many."""
-    deleted = 0
+    deleted, ancient = 0, for_model(min(before, clock.now() - _PATIENCE))
+    before = for_model(before)
     for rows in (_ended(alias, before), _abandoned(alias, before), GroupResult.objects.using(alias).filter(date_created__lt=before)):
         deleted += _delete(rows, limit - deleted)
-    return deleted + _delete_chords(alias, before, limit - deleted)
+    return deleted + _delete_chords(alias, before, ancient, limit - deleted)
 
 
 def _ended(alias: str, before: datetime) -> QuerySet[Any]:
@@ -46,12 +48,11 @@ def _delete(rows: QuerySet[Any], limit: int) -> int:
     return sum(every.filter(pk__in=sorted(ids[start : start + _CHUNK])).delete()[0] for start in range(0, len(ids), _CHUNK))
 
 
-def _delete_chords(alias: str, before: datetime, limit: int) -> int:
+def _delete_chords(alias: str, before: datetime, ancient: datetime, limit: int) -> int:
     if limit <= 0:
         return 0
     chords = ChordCounter.objects.using(alias)
-    patience = min(before, clock.now() - _PATIENCE)
-    old = chords.filter(Q(date_done__lt=before) | Q(date_done=None, date_created__lt=patience))
+    old = chords.filter(Q(date_done__lt=before) | Q(date_done=None, date_created__lt=ancient))
     group_ids = list(old.values_list("group_id", flat=True)[: min(limit, _CHUNK)])
     if not group_ids:
         return 0

@@ -54,6 +54,11 @@ def zone_of(connection: BaseDatabaseWrapper) -> tzinfo:
     return UTC if zone is None or str(zone) == "UTC" else zone
 
 
+def for_model(moment: datetime) -> datetime:
+    """Return a time as models take it: with USE_TZ off they want local times without a zone, and refuse others."""
+    return moment if django_settings.USE_TZ else moment.astimezone(timezone.get_default_timezone()).replace(tzinfo=None)
+
+
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 

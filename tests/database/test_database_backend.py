@@ -1,0 +1,449 @@
+"""What is particular to results in a database: transactions, values it refuses, lost connections, waiting, old rows."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import OperationalError as DjangoOperationalError
+from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
+
+from django_tasks import clock, states
+from django_tasks.exceptions import BackendStoreError, OperationalError
+from django_tasks.messages import new_id
+from django_tasks.models import ChordCounter, ChordPart, GroupResult, TaskResult
+from django_tasks.result_backends.database import DatabaseResultBackend, reading, sizes
+from django_tasks.result_backends.database.writing import logger as writing_logger
+from django_tasks.result_backends.encoding import decode
+from django_tasks.testing.result_backend_contract import BODY, failure, meta, part
+
+everywhere = pytest.mark.django_db(databases=["default", "postgres", "mysql"])
+committed = pytest.mark.django_db(transaction=True, databases=["default", "postgres", "mysql"])
+
+
+@pytest.fixture
+def backend(alias):
+    return DatabaseResultBackend(alias)
+
+
+def kept(backend, *metas):
+    found = backend.fetch([each.task_id for each in metas])
+    return [found.get(each.task_id) for each in metas]
+
+
+# ---- writing
+
+
+@everywhere
+def test_a_batch_is_one_statement(backend, alias):
+    """However many results there are, storing them must not take a statement each."""
+    with transaction.atomic(using=alias), CaptureQueriesContext(connections[alias]) as queries:
+        backend.store([meta() for _ in range(50)])
+    inserts = [query["sql"] for query in queries if "INSERT" in query["sql"]]
+    # Django's SQLite cursor notes what executemany repeats in one line.
+    assert len(inserts) == 1
+
+
+@everywhere
+def test_rows_are_what_django_reads(backend, alias):
+    """The model, and so the admin, must see the values and the times that were stored."""
+    done = datetime(2026, 11, 21, 12, 0, 0, 5, tzinfo=UTC)
+    stored = meta(name="n", args="[1]", worker="w", date_done=done, date_started=done - timedelta(seconds=1), runtime=1.0)
+    before = clock.now()
+    backend.store([stored])
+    row = TaskResult.objects.using(alias).get(task_id=stored.task_id)
+    assert (row.task_name, row.task_args, row.worker, row.status, row.result) == ("n", "[1]", "w", "SUCCESS", "5")
+    assert (row.date_done, row.date_started) == (done, done - timedelta(seconds=1))
+    assert before - timedelta(seconds=1) <= row.date_created <= clock.now() + timedelta(seconds=1)
+
+
+@everywhere
+def test_rows_that_django_wrote(backend, alias):
+    """A row that was made through the model must be read, even one whose meta was broken by hand."""
+    moment = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    TaskResult.objects.using(alias).create(task_id="by-hand", status="STARTED", date_created=moment, date_started=moment, meta="{broken")
+    found = backend.fetch(["by-hand"])["by-hand"]
+    assert (found.status, found.date_started, found.children, found.result) == ("STARTED", moment, None, None)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("use_tz", "zone"), [(True, "Asia/Tokyo"), (False, "Asia/Tokyo"), (False, "UTC")])
+def test_times_without_zones(settings, use_tz, zone):
+    """With USE_TZ off, and in any zone, times must be kept as Django keeps them and come back in UTC."""
+    from django.utils import timezone
+
+    settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
+    done = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    backend, stored = DatabaseResultBackend(), meta(date_done=done)
+    backend.store([stored])
+    assert kept(backend, stored)[0].date_done == done
+    read = TaskResult.objects.get(task_id=stored.task_id).date_done
+    assert (read if use_tz else timezone.make_aware(read)) == done
+    assert backend.expire(done, limit=10) == 0
+    assert backend.expire(done + timedelta(seconds=1), limit=10) == 1
+    backend.store_group("g", [])
+    backend.open_chord("g", 1, BODY)
+    assert len(backend.count_chord_parts([part("g", 0)])) == 1
+    assert backend.expire(clock.now() + timedelta(seconds=1), limit=10) == 2
+
+
+@committed
+def test_results_share_the_callers_transaction(backend, alias):
+    """Inside a transaction, results and counted parts must come and go with it."""
+    stored, group_id = meta(), new_id()
+    backend.open_chord(group_id, 1, BODY)
+
+    class Rolled(Exception):
+        pass
+
+    def rolled_back():
+        with transaction.atomic(using=alias):
+            backend.store([stored])
+            assert len(backend.count_chord_parts([part(group_id, 0)])) == 1
+            raise Rolled
+
+    with pytest.raises(Rolled):
+        rolled_back()
+    assert kept(backend, stored) == [None]
+    with transaction.atomic(using=alias):
+        backend.store([stored])
+        assert len(backend.count_chord_parts([part(group_id, 0)])) == 1
+    assert kept(backend, stored)[0].status == states.SUCCESS
+
+
+def bad_ones(alias):
+    found = {"a huge number": {"retries": 2**70}}
+    if alias != "default":
+        found["too long a content type"] = {"content_type": "x" * 300}
+    return found
+
+
+@committed
+@pytest.mark.parametrize("inside", [False, True], ids=["autocommit", "transaction"])
+def test_a_refused_row_becomes_a_failure(backend, alias, inside, caplog):
+    """A row that the database refuses must be a FAILURE that says so; the rest of the batch, and what else the transaction did, stays."""
+    for values in bad_ones(alias).values():
+        good, bad, other = meta(), meta(name="shop.tasks.wrap", **values), meta()
+        if inside:
+            with transaction.atomic(using=alias):
+                GroupResult.objects.using(alias).create(group_id=new_id(), date_created=clock.now())
+                backend.store([good, bad, other])
+        else:
+            backend.store([good, bad, other])
+        found = kept(backend, good, bad, other)
+        assert [each.status for each in found] == [states.SUCCESS, states.FAILURE, states.SUCCESS]
+        error = decode(found[1])
+        assert isinstance(error, BackendStoreError)
+        assert "ended as SUCCESS, but the database refused" in str(error)
+        assert found[1].name == "shop.tasks.wrap"
+        assert found[1].date_done is not None
+        assert "shop.tasks.wrap" in caplog.text
+    assert GroupResult.objects.using(alias).count() == inside * len(bad_ones(alias))
+
+
+@everywhere
+def test_a_refused_progress_is_no_failure(backend):
+    """Of a task that still runs a refused state must be left out: it has not failed."""
+    running = meta(status="PROGRESS", value={}, retries=2**70)
+    backend.store([running])
+    assert kept(backend, running) == [None]
+
+
+@everywhere
+def test_names_are_cut(backend):
+    """Names that are longer than their columns must not cost the result."""
+    stored = meta(name="n" * 300, worker="w" * 300, queue="q" * 300)
+    backend.store([stored, meta()])
+    (found,) = kept(backend, stored)
+    assert decode(found) == 5
+    assert found.name.startswith("n" * 255)
+
+
+@everywhere
+def test_an_impossible_id_holds_up_nothing(backend, alias, caplog):
+    """A task id that no column takes must be reported, and the others of the batch stored."""
+    if alias == "default":
+        return  # SQLite takes any length
+    other = meta()
+    backend.store([meta("i" * 300), other])
+    assert kept(backend, other)[0].status == states.SUCCESS
+    assert "has 300 characters" in caplog.text
+
+
+@everywhere
+def test_results_larger_than_a_statement(backend, alias, monkeypatch, caplog):
+    """A result larger than the server takes must be a FAILURE with its size; a batch larger than that must be split."""
+    if alias == "default":
+        return  # SQLite has no such limit short of a gigabyte
+    monkeypatch.setattr(sizes, "_limit", lambda connection: 1_000_000)
+    middle = [meta(value="x" * 400_000) for _ in range(4)]
+    large = meta(value="'" * 600_000, name="large")
+    backend.store([*middle, large])
+    assert {each.status for each in kept(backend, *middle)} == {states.SUCCESS}
+    (found,) = kept(backend, large)
+    assert found.status == states.FAILURE
+    assert "it takes 1,2" in str(decode(found))
+
+
+@pytest.mark.mysql
+@pytest.mark.django_db(transaction=True, databases=["default", "mysql"])
+def test_the_servers_own_limit():
+    """The limit must be the one that the server has, so that it never hangs up in the middle of a worker's transaction."""
+    with connections["mysql"].cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        packet = cursor.fetchone()[0]
+    if packet > 20_000_000:
+        pytest.skip(f"a result of {packet} bytes would take too long")
+    backend, large, other = DatabaseResultBackend("mysql"), meta(value="x" * packet), meta()
+    with transaction.atomic(using="mysql"):
+        backend.store([large, other])
+    assert [each.status for each in kept(backend, large, other)] == [states.FAILURE, states.SUCCESS]
+
+
+def test_the_logger_is_the_projects_to_configure():
+    """What can't be kept must be reported under the package's name."""
+    assert writing_logger.name.startswith("django_tasks.")
+
+
+# ---- a database that is away
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_a_lost_connection_is_an_operational_error():
+    """A connection that the server ended must be OperationalError once, and the next call must connect again."""
+    backend, stored = DatabaseResultBackend("postgres"), meta()
+    backend.store([stored])
+    for call in (
+        lambda: backend.store([meta()]),
+        lambda: backend.fetch([stored.task_id]),
+        lambda: backend.count_chord_parts([part("g", 0)]),
+    ):
+        with connections["postgres"].cursor() as cursor, pytest.raises(Exception, match="terminat"):
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        with pytest.raises(OperationalError, match="failed on the database 'postgres'") as caught:
+            call()
+        assert caught.value.__cause__ is not None
+        assert kept(backend, stored)[0].status == states.SUCCESS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_missing_tables_are_named():
+    """Without migrations, the error must say what to run."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("ALTER TABLE django_tasks_taskresult RENAME TO gone")
+    try:
+        for call in (lambda: DatabaseResultBackend().store([meta()]), lambda: DatabaseResultBackend().fetch(["1"])):
+            with pytest.raises(OperationalError, match=r"manage\.py migrate"):
+                call()
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ALTER TABLE gone RENAME TO django_tasks_taskresult")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_locked_file_is_an_operational_error():
+    """A SQLite file that another process holds must be OperationalError after the timeout, with a hint, and work afterwards."""
+    import sqlite3
+
+    backend, stored = DatabaseResultBackend(), meta()
+    with connections["default"].cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        patience = cursor.fetchone()[0]
+        cursor.execute("PRAGMA busy_timeout = 20")
+    other = sqlite3.connect(connections["default"].settings_dict["NAME"])
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError, match="write lock") as caught:
+            backend.store([stored, meta()])
+        assert isinstance(caught.value.__cause__, DjangoOperationalError)
+    finally:
+        other.close()
+        with connections["default"].cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {patience}")
+    backend.store([stored])
+    assert kept(backend, stored)[0].status == states.SUCCESS
+
+
+# ---- waiting
+
+
+@committed
+def test_waiting_inside_a_transaction(backend, alias):
+    """Where a transaction hides what others commit, waiting must be refused at once; reading what is there must not."""
+    stored = meta()
+    backend.store([stored])
+    with transaction.atomic(using=alias):
+        assert next(backend.wait([stored.task_id], None)).task_id == stored.task_id
+        if alias == "default":
+            with pytest.raises(RuntimeError, match="would never end"):
+                next(backend.wait([new_id()], 5))
+
+
+@pytest.mark.mysql
+@pytest.mark.django_db(transaction=True, databases=["default", "mysql"])
+def test_waiting_under_repeatable_read(monkeypatch):
+    """Under REPEATABLE READ waiting inside a transaction must be refused, under READ COMMITTED it must not."""
+    backend = DatabaseResultBackend("mysql")
+    with transaction.atomic(using="mysql"):
+        for level in ("repeatable read", "serializable", None):
+            monkeypatch.setattr(connections["mysql"], "isolation_level", level)
+            with pytest.raises(RuntimeError, match="would never end"):
+                next(backend.wait([new_id()], 5))
+        monkeypatch.setattr(connections["mysql"], "isolation_level", "read committed")
+        with pytest.raises(TimeoutError):
+            next(backend.wait([new_id()], 0.01))
+
+
+@committed
+def test_a_waiter_asks_less_and_less_often(backend, alias):
+    """Waiting must not ask the table more often than makes a difference: in a second, a few dozen times, on SQLite hardly at all."""
+    with CaptureQueriesContext(connections[alias]) as queries, pytest.raises(TimeoutError):
+        list(backend.wait([new_id()], 1.0))
+    looks = sum("SELECT" in query["sql"] for query in queries)
+    assert looks <= (3 if alias == "default" else 25)
+
+
+@committed
+def test_a_waiter_notices_soon(backend, alias):
+    """However long it has waited, a reader must notice a result within a few tenths of a second, on SQLite within some hundredths."""
+    task_id, times = new_id(), {}
+    waiting = threading.Event()
+
+    def work():
+        assert waiting.wait(10)
+        try:
+            backend.store([meta(task_id)])
+            times["stored"] = clock.monotonic()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    timer = threading.Timer(0.6, waiting.set)
+    timer.start()
+    assert next(backend.wait([task_id], 20)).task_id == task_id
+    noticed = clock.monotonic()
+    thread.join()
+    timer.join()
+    assert noticed - times["stored"] < 1.0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_waiter_sees_its_own_threads_writes():
+    """What the waiting thread itself stores between two looks must end its wait, though SQLite doesn't announce it."""
+    backend, one, other = DatabaseResultBackend(), new_id(), new_id()
+    backend.store([meta(one)])
+    waiting = backend.wait([one, other], 20)
+    assert next(waiting).task_id == one
+    begun = clock.monotonic()
+    backend.store([meta(other)])
+    assert next(waiting).task_id == other
+    assert clock.monotonic() - begun < reading.Pauses.TRUST
+
+
+@everywhere
+def test_reading_many(backend, alias):
+    """Many ids must be read with few questions, and unknown ones left out."""
+    stored = [meta() for _ in range(10)]
+    backend.store(stored)
+    ids = [each.task_id for each in stored] + [new_id() for _ in range(1500)]
+    with CaptureQueriesContext(connections[alias]) as queries:
+        assert len(backend.fetch(ids)) == 10
+    assert len(queries) <= 5
+
+
+# ---- chords
+
+
+@committed
+def test_a_complete_chord_leaves_no_parts(backend, alias):
+    """The rows of a complete chord's parts must go, and its counter stay, so that late parts find it complete."""
+    group_id = new_id()
+    backend.open_chord(group_id, 1, BODY)
+    stored = part(group_id, 0)
+    backend.store([stored])
+    assert len(backend.count_chord_parts([stored])) == 1
+    assert not ChordPart.objects.using(alias).filter(group_id=group_id).exists()
+    counter = ChordCounter.objects.using(alias).get(group_id=group_id)
+    assert (counter.size, counter.done, counter.date_done is None) == (1, 1, False)
+    assert backend.count_chord_parts([part(group_id, 1)]) == []
+    assert not ChordPart.objects.using(alias).filter(group_id=group_id).exists()
+
+
+@everywhere
+def test_parts_of_nobody_leave_nothing(backend, alias):
+    """Parts of an unknown chord must not be kept."""
+    assert backend.count_chord_parts([part(new_id(), 0)]) == []
+    assert ChordPart.objects.using(alias).count() == 0
+
+
+@everywhere
+def test_a_large_chord(backend):
+    """Hundreds of parts in one batch must be counted at once."""
+    group_id = new_id()
+    backend.open_chord(group_id, 700, BODY)
+    parts = [part(group_id, position) for position in range(700)]
+    backend.store(parts)
+    (ready,) = backend.count_chord_parts(parts)
+    assert [decode(each) for each in ready.parts] == list(range(700))
+
+
+@everywhere
+def test_a_refused_part_fails_its_chord(backend):
+    """A part whose result could not be kept must make the body fail, not run with a value that is nowhere."""
+    group_id = new_id()
+    backend.open_chord(group_id, 1, BODY)
+    bad = part(group_id, 0, retries=2**70)
+    backend.store([bad])
+    (ready,) = backend.count_chord_parts([bad])
+    assert ready.parts[0].status == states.FAILURE
+
+
+# ---- what is old
+
+
+@committed
+def test_old_rows_of_every_kind_go(backend, alias):
+    """Old results, tasks that were never heard of again, groups and finished chords must go; the rest must stay."""
+    before = clock.now() - timedelta(days=1)
+    old = before - timedelta(hours=1)
+    ended, recent = failure(date_done=old), meta()
+    silent, running, waiting = (meta(status=states.STARTED, value={}, date_started=when) for when in (old, clock.now(), None))
+    backend.store([ended, recent, silent, running, waiting])
+    TaskResult.objects.using(alias).filter(task_id__in=[silent.task_id, running.task_id]).update(date_created=old)
+    for name in ("old-group", "new-group"):
+        backend.store_group(name, [])
+    GroupResult.objects.using(alias).filter(group_id="old-group").update(date_created=old)
+    for name in ("old-done", "new-done", "old-waiting", "ancient"):
+        backend.open_chord(name, 1 if name.endswith("done") else 2, BODY)
+        backend.count_chord_parts([part(name, 0)])
+    chords = ChordCounter.objects.using(alias)
+    chords.filter(group_id="old-done").update(date_done=old, date_created=old)
+    chords.filter(group_id="old-waiting").update(date_created=old)
+    chords.filter(group_id="ancient").update(date_created=old - timedelta(days=60))
+    assert backend.expire(before, limit=100) == 5
+    assert backend.expire(before, limit=100) == 0
+    assert [each is None for each in kept(backend, ended, recent, silent, running, waiting)] == [True, False, True, False, False]
+    assert set(GroupResult.objects.using(alias).values_list("group_id", flat=True)) == {"new-group"}
+    assert set(chords.values_list("group_id", flat=True)) == {"new-done", "old-waiting"}
+    assert set(ChordPart.objects.using(alias).values_list("group_id", flat=True)) == {"old-waiting"}
+
+
+@everywhere
+def test_the_limit_holds_for_all_together(backend, alias):
+    """``limit`` must bound what one call deletes, so that it holds no lock for long."""
+    before = clock.now()
+    backend.store([meta(date_done=before - timedelta(hours=1)) for _ in range(3)])
+    for number in range(3):
+        backend.store_group(f"g{number}", [])
+    GroupResult.objects.using(alias).update(date_created=before - timedelta(hours=1))
+    assert [backend.expire(before, limit=2) for _ in range(4)] == [2, 2, 2, 0]
+
+
+# ---- opening
+
+
+def test_the_alias_is_told():
+    """Whoever wants to share a transaction must be told the database's alias."""
+    assert DatabaseResultBackend("default").alias == "default"
