@@ -13,59 +13,21 @@ leaves out the tests in which writers race, and those in which the backend itsel
 # ruff: noqa: S101  asserting is what a contract does
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from django_tasks import clock, states
 from django_tasks.exceptions import TimeoutError as TaskTimeoutError
 from django_tasks.messages import new_id
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
-from django_tasks.result_backends.encoding import decode, encode_value
-
-#: Seconds after which a test that waits gives up.
-PATIENCE = 20.0
-BODY: dict[str, Any] = {
-    "task": "contract.body",
-    "args": [],
-    "kwargs": {},
-    "options": {"task_id": "body"},
-    "subtask_type": None,
-    "immutable": False,
-}
+from django_tasks.result_backends.backend import ResultBackend
+from django_tasks.result_backends.encoding import decode
+from django_tasks.testing.chord_contract import ChordContract
+from django_tasks.testing.result_probes import PATIENCE, failure, meta
 
 
-def meta(task_id: str | None = None, status: str = states.SUCCESS, value: Any = 5, **fields: Any) -> ResultMeta:
-    """Make a meta as a worker would store it."""
-    text, content_type, content_encoding = encode_value(value)
-    ready = status in states.READY_STATES
-    parts: dict[str, Any] = {
-        "task_id": task_id or new_id(),
-        "status": status,
-        "result": text,
-        "content_type": content_type,
-        "content_encoding": content_encoding,
-        "date_done": clock.now() if ready else None,
-    }
-    return ResultMeta(**{**parts, **fields})
-
-
-def failure(task_id: str | None = None, error: BaseException | None = None, **fields: Any) -> ResultMeta:
-    """Make the meta of a task that raised."""
-    return meta(task_id, states.FAILURE, error or ValueError("bad", 3), traceback="Traceback: ...", **fields)
-
-
-def part(group_id: str, position: int | None, **fields: Any) -> ResultMeta:
-    """Make the meta of a chord's part that returned its position."""
-    return meta(value=position, group_id=group_id, group_index=position, chord=BODY, **fields)
-
-
-class ResultBackendContract:
+class ResultBackendContract(ChordContract):
     """The conformance suite of result backends."""
-
-    EXACT: ClassVar[bool] = True
 
     # ---- what is kept
 
@@ -281,123 +243,6 @@ class ResultBackendContract:
         backend.forget_group(group_id)
         assert backend.fetch_group(group_id) is None
 
-    # ---- chords
-
-    def test_a_chord_is_complete_once(self, backend: ResultBackend) -> None:
-        """The caller with the last part must get the body and all parts in the header's order; nobody else ever."""
-        group_id, other = new_id(), new_id()
-        backend.open_chord(group_id, 3, BODY)
-        parts = [part(group_id, position) for position in (2, 0, 1)]
-        backend.store(parts)
-        assert backend.count_chord_parts(parts[:1]) == []
-        assert backend.count_chord_parts(parts[1:2]) == []
-        (ready,) = backend.count_chord_parts([parts[2], part(other, 0)])
-        assert (ready.group_id, ready.body) == (group_id, BODY)
-        assert [decode(each) for each in ready.parts] == [0, 1, 2]
-        assert [each.task_id for each in ready.parts] == [parts[1].task_id, parts[2].task_id, parts[0].task_id]
-        assert backend.count_chord_parts(parts) == []
-        assert backend.count_chord_parts([part(group_id, 3)]) == []
-
-    def test_a_part_counts_once(self, backend: ResultBackend) -> None:
-        """A part that is delivered twice, in one batch or in several, must count once."""
-        group_id = new_id()
-        backend.open_chord(group_id, 2, BODY)
-        one, other = part(group_id, 0), part(group_id, 1)
-        backend.store([one, other])
-        assert backend.count_chord_parts([one, one]) == []
-        assert backend.count_chord_parts([one]) == []
-        (ready,) = backend.count_chord_parts([other, one])
-        assert [decode(each) for each in ready.parts] == [0, 1]
-
-    def test_a_whole_chord_in_one_batch(self, backend: ResultBackend) -> None:
-        """Parts of several chords in one batch must each count for their own."""
-        ids = [new_id() for _ in range(3)]
-        parts = [part(group_id, position) for position in range(2) for group_id in ids]
-        for group_id in ids:
-            backend.open_chord(group_id, 2, BODY)
-        backend.store(parts)
-        ready = backend.count_chord_parts(parts)
-        assert sorted(each.group_id for each in ready) == sorted(ids)
-        assert all([decode(each) for each in one.parts] == [0, 1] for one in ready)
-
-    def test_opening_a_chord_twice(self, backend: ResultBackend) -> None:
-        """Opening again (the task that sends the chord was delivered twice) must not start the count, or the body, again."""
-        group_id = new_id()
-        backend.open_chord(group_id, 2, BODY)
-        parts = [part(group_id, 0), part(group_id, 1)]
-        backend.store(parts)
-        backend.count_chord_parts(parts[:1])
-        backend.open_chord(group_id, 2, BODY)
-        assert len(backend.count_chord_parts(parts[1:])) == 1
-        backend.open_chord(group_id, 2, BODY)
-        assert backend.count_chord_parts(parts) == []
-
-    def test_a_chord_can_grow(self, backend: ResultBackend) -> None:
-        """``grow_chord`` must make the body wait for the new parts, too; growing an unknown or complete one does nothing."""
-        group_id = new_id()
-        backend.open_chord(group_id, 1, BODY)
-        backend.grow_chord(group_id, 1)
-        backend.grow_chord(new_id(), 1)
-        parts = [part(group_id, 0), part(group_id, None)]
-        backend.store(parts)
-        assert backend.count_chord_parts(parts[1:]) == []
-        (ready,) = backend.count_chord_parts(parts[:1])
-        assert [each.task_id for each in ready.parts] == [each.task_id for each in parts]
-        backend.grow_chord(group_id, 1)
-        assert backend.count_chord_parts([part(group_id, 2)]) == []
-
-    def test_a_failed_part_ends_the_chord(self, backend: ResultBackend) -> None:
-        """A failed or revoked part must make the chord ready at once, with that part; what comes later does nothing."""
-        for status in (states.FAILURE, states.REVOKED):
-            group_id = new_id()
-            backend.open_chord(group_id, 3, BODY)
-            good, bad = part(group_id, 0), meta(status=status, value=ValueError("bad"), group_id=group_id, group_index=1, chord=BODY)
-            backend.store([good, bad])
-            assert backend.count_chord_parts([good]) == []
-            (ready,) = backend.count_chord_parts([bad])
-            assert [each.status for each in ready.parts] == [states.SUCCESS, status]
-            assert isinstance(decode(ready.parts[1]), ValueError)
-            assert backend.count_chord_parts([bad, part(group_id, 2)]) == []
-
-    def test_unready_parts_do_not_count(self, backend: ResultBackend) -> None:
-        """A part that is to be retried must not count."""
-        group_id = new_id()
-        backend.open_chord(group_id, 1, BODY)
-        task_id = new_id()
-        assert backend.count_chord_parts([meta(task_id, states.RETRY, {}, group_id=group_id, group_index=0, chord=BODY)]) == []
-        done = part(group_id, 0, task_id=task_id)
-        backend.store([done])
-        assert len(backend.count_chord_parts([done])) == 1
-
-    def test_a_part_whose_result_is_gone(self, backend: ResultBackend) -> None:
-        """A part whose result was deleted meanwhile must not make the list shorter: it stands there, good or as a FAILURE."""
-        group_id = new_id()
-        backend.open_chord(group_id, 2, BODY)
-        parts = [part(group_id, 0), part(group_id, 1)]
-        backend.store(parts)
-        backend.count_chord_parts(parts[:1])
-        backend.forget([parts[0].task_id])
-        (ready,) = backend.count_chord_parts(parts[1:])
-        assert [each.task_id for each in ready.parts] == [each.task_id for each in parts]
-        assert ready.parts[0].status in {states.SUCCESS, states.FAILURE}
-
-    def test_parts_that_race(self, backend: ResultBackend) -> None:
-        """Of workers that finish parts at the same moment exactly one must get the chord, with every part."""
-        for _ in range(5):
-            group_id = new_id()
-            backend.open_chord(group_id, 8, BODY)
-            parts = [part(group_id, position) for position in range(8)]
-            found: list[ReadyChord] = []
-
-            def count(mine: Sequence[ResultMeta], found: list[ReadyChord]) -> None:
-                for each in mine:
-                    backend.store([each])
-                    found.extend(backend.count_chord_parts([each]))
-
-            # Two threads share each half: every part is delivered twice.
-            self.all_at_once([partial(count, mine, found) for mine in (parts[:4], parts[4:], parts[3::-1], parts[:3:-1])])
-            assert [[decode(each) for each in ready.parts] for ready in found] == [list(range(8))]
-
     # ---- retention
 
     def test_expire(self, backend: ResultBackend) -> None:
@@ -416,22 +261,6 @@ class ResultBackendContract:
         assert backend.expire(before, limit=3) == 0
         assert set(backend.fetch([each.task_id for each in (*old, recent, running)])) == {recent.task_id, running.task_id}
 
-    def test_expiry_spares_what_a_chord_needs(self, backend: ResultBackend) -> None:
-        """The results of a chord's parts must stay as long as the chord waits for others."""
-        if not self.EXACT:
-            return
-        group_id, before = new_id(), clock.now() - timedelta(hours=1)
-        backend.open_chord(group_id, 2, BODY)
-        early = part(group_id, 0, date_done=before - timedelta(hours=1))
-        late = part(group_id, 1)
-        backend.store([early])
-        backend.count_chord_parts([early])
-        while backend.expire(before, limit=1000):
-            pass
-        backend.store([late])
-        (ready,) = backend.count_chord_parts([late])
-        assert [decode(each) for each in ready.parts] == [0, 1]
-
     # ---- the process
 
     def test_closing(self, backend: ResultBackend) -> None:
@@ -441,56 +270,3 @@ class ResultBackendContract:
         backend.close()
         backend.close()
         assert decode(backend.fetch([stored.task_id])[stored.task_id]) == 5
-
-    # ---- parts of tests
-
-    @staticmethod
-    def status(backend: ResultBackend, task_id: str) -> str:
-        """Read one task's state."""
-        return backend.fetch([task_id])[task_id].status
-
-    @staticmethod
-    def plain(value: Any) -> Any:
-        """Turn tuples into lists: JSON knows no tuples, and memory does."""
-        return [ResultBackendContract.plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-    def in_thread(self, work: Callable[[], None]) -> None:
-        """Run in a thread; override it to close what a thread opens."""
-        work()
-
-    @contextmanager
-    def beside(self, *works: Callable[[], None]) -> Iterator[None]:
-        """Run these in threads beside the block; what they raise is raised at its end."""
-        errors: list[BaseException] = []
-
-        def run(work: Callable[[], None]) -> None:
-            try:
-                self.in_thread(work)
-            except BaseException as error:  # noqa: BLE001  raised again in the test's thread
-                errors.append(error)
-
-        threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            for thread in threads:
-                thread.join(PATIENCE)
-            assert not any(thread.is_alive() for thread in threads), "a thread hangs"
-            if errors:
-                raise errors[0]
-
-    def all_at_once(self, works: Sequence[Callable[[], None]]) -> None:
-        """Run these in threads that start at the same moment."""
-        gate = threading.Barrier(len(works), timeout=PATIENCE)
-
-        def held(work: Callable[[], None]) -> Callable[[], None]:
-            def run() -> None:
-                gate.wait()
-                work()
-
-            return run
-
-        with self.beside(*map(held, works)):
-            pass

@@ -11,7 +11,7 @@ from django_tasks.result_backends.database import DatabaseResultBackend
 from django_tasks.result_backends.memory import MemoryResultBackend
 
 # Before it is imported, so that its assertions say what they saw.
-pytest.register_assert_rewrite("django_tasks.testing.result_backend_contract")
+pytest.register_assert_rewrite("django_tasks.testing.result_backend_contract", "django_tasks.testing.chord_contract")
 
 from django_tasks.testing.result_backend_contract import ResultBackendContract  # noqa: E402
 

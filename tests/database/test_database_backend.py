@@ -15,7 +15,7 @@ from django_tasks.models import ChordCounter, ChordPart, GroupResult, TaskResult
 from django_tasks.result_backends.database import DatabaseResultBackend, reading, sizes
 from django_tasks.result_backends.database.writing import logger as writing_logger
 from django_tasks.result_backends.encoding import decode
-from django_tasks.testing.result_backend_contract import BODY, failure, meta, part
+from django_tasks.testing.result_probes import BODY, failure, meta, part
 
 everywhere = pytest.mark.django_db(databases=["default", "postgres", "mysql"])
 committed = pytest.mark.django_db(transaction=True, databases=["default", "postgres", "mysql"])
