@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from urllib.parse import urlsplit
@@ -59,10 +60,12 @@ def _try(name: str, url: str) -> None:
     elif name == "mysql":
         import MySQLdb
 
-        MySQLdb.connect(
+        connection = MySQLdb.connect(
             host=parts.hostname or "127.0.0.1",
             port=parts.port or 3306,
             user=parts.username or "root",
             password=parts.password or "",
             connect_timeout=2,
-        ).close()
+        )
+        with closing(connection):
+            connection.ping()

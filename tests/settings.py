@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 
@@ -21,8 +22,13 @@ if "SQLITE_NAME" in os.environ:
 else:
     SCRATCH = Path(tempfile.mkdtemp(prefix="django-tasks-tests-"))
     _owner = os.getpid()
-    # Only the process that made it: forks run exit handlers, too.
-    atexit.register(lambda: os.getpid() == _owner and shutil.rmtree(SCRATCH, ignore_errors=True))
+
+    @atexit.register
+    def _tidy() -> None:
+        # Only the process that made it: forks run exit handlers, too.
+        if os.getpid() == _owner:
+            shutil.rmtree(SCRATCH, ignore_errors=True)
+
 
 SECRET_KEY = "tests"
 DEBUG = False
@@ -33,7 +39,7 @@ ROOT_URLCONF = "tests.urls"
 STATIC_URL = "static/"
 
 # A file, not memory: threads and processes of one test look at the same rows.
-DATABASES = {
+DATABASES: dict[str, Any] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("SQLITE_NAME", SCRATCH / "db.sqlite3"),
@@ -87,5 +93,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # What a process that a test starts is told: DJANGO_TASKS keys as environment variables, as in TEST_BROKER_URL.
-DJANGO_TASKS = {name.removeprefix("TEST_"): os.environ[name] for name in ("TEST_BROKER_URL", "TEST_RESULT_BACKEND") if name in os.environ}
+DJANGO_TASKS: dict[str, Any] = {
+    name.removeprefix("TEST_"): os.environ[name] for name in ("TEST_BROKER_URL", "TEST_RESULT_BACKEND") if name in os.environ
+}
 DJANGO_TASKS.update((name.removeprefix("TEST_"), float(os.environ[name])) for name in ("TEST_WORKER_LEASE",) if name in os.environ)

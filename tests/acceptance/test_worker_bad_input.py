@@ -48,7 +48,7 @@ def test_headers_that_are_none_become_a_dead_letter(start_worker: StartWorker, p
     Message.objects.using(place).update(headers=json.dumps({"lang": "py"}), body=b"[]")
     start_worker("-c", "1")
     assert tasks.add.delay(1, 1).get(timeout=30) == 2
-    wait_until(lambda: DeadLetter.objects.exists(), "the dead letter")
+    wait_until(DeadLetter.objects.exists, "the dead letter")
 
 
 def test_an_expired_task_does_not_run(start_worker: StartWorker) -> None:

@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 import pytest
 from django.db import connections
@@ -63,7 +63,7 @@ def test_a_database_that_goes_away_for_five_seconds(start_worker: StartWorker, p
 
 
 def test_processes_that_are_shot_at_random(start_worker: StartWorker, place: str) -> None:
-    """kill -9 of one child after another during a drain: every effect is seen, every result is there, nothing is left."""
+    """Kill -9 of one child after another during a drain: every effect is seen, every result is there, nothing is left."""
     worker = start_worker("-c", "2")
     results = [tasks.record.delay(f"task {number}") for number in range(TASKS)]
     chance = random.Random(7)

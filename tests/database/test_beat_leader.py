@@ -3,6 +3,7 @@
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from django.db import OperationalError as DatabaseIsAway
@@ -197,7 +198,7 @@ def test_services_hand_over(time):
     while BeatRun.objects.count() < 8:
         time.passed += other.turn(time.now())
     due = list(BeatRun.objects.order_by("due_at").values_list("due_at", flat=True))
-    gaps = [(later - earlier).total_seconds() for earlier, later in zip(due, due[1:], strict=False)]
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(due)]
     assert all(gap >= 1 for gap in gaps)
     assert max(gaps) < 10
     assert time.passed - killed_at < 14

@@ -10,5 +10,5 @@ class Effect(models.Model):
     pid = models.IntegerField(default=0)
     at = models.DateTimeField(auto_now_add=True)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.key
