@@ -14,7 +14,7 @@ from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS
 from django_tasks.context import CurrentTask, current_task
 from django_tasks.registry import TaskRegistry, periodic_tasks, registry
-from django_tasks.result.single import revoke_tasks
+from django_tasks.result.revocation import revoke_tasks
 from django_tasks.result_backends.backend import ResultBackend
 from django_tasks.tasks import Task as AnyTask
 from django_tasks.tasks import register, shared_task, task_name

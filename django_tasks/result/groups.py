@@ -1,23 +1,32 @@
 """Several tasks' results together."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, ClassVar, Self
 
 from asgiref.sync import sync_to_async
 
-from django_tasks import clock, result_backends, states
-from django_tasks.exceptions import TimeoutError as TaskTimeoutError
+from django_tasks import exceptions, result_backends, states
 from django_tasks.messages import new_id
-from django_tasks.result.single import AsyncResult, EagerResult, assert_may_join, group_types, result_from_tuple
+from django_tasks.result import joining, waiting
+from django_tasks.result.family import parents_of
+from django_tasks.result.revocation import revoke_tasks
+from django_tasks.result.single import forget_all, group_types, result_from_tuple
 from django_tasks.result_backends.backend import ResultBackend
 
 
 class ResultSet:
     """A collection of results that can be waited for together: one question to the backend for all of them."""
 
+    #: What ``get()`` raises when time is up.
+    TimeoutError: ClassVar[type[exceptions.TimeoutError]] = exceptions.TimeoutError
+
+    parent: Any = None
+
     def __init__(self, results: Iterable[Any], app: Any = None, ready_barrier: Any = None, **kwargs: Any) -> None:
         del app, ready_barrier, kwargs
         self.results: list[Any] = list(results)
+        self._callbacks: list[tuple[Callable[[Any], Any], Callable[[Any], Any] | None]] = []
 
     @property
     def backend(self) -> ResultBackend:
@@ -34,7 +43,7 @@ class ResultSet:
     def remove(self, result: Any) -> None:
         """Remove a result or its id. KeyError if it is not there."""
         try:
-            self.results.remove(AsyncResult(result) if isinstance(result, str) else result)
+            self.results.remove(result)  # equal to its id
         except ValueError:
             raise KeyError(result) from None
 
@@ -64,8 +73,8 @@ class ResultSet:
     def __eq__(self, other: object) -> bool:
         return other.results == self.results if isinstance(other, ResultSet) else NotImplemented
 
-    def __hash__(self) -> int:
-        return hash(tuple(self.results))
+    # Members come and go.
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: [{', '.join(str(result) for result in self.results)}]>"
@@ -80,20 +89,20 @@ class ResultSet:
             else:
                 yield result
 
-    def _look(self) -> None:
-        # One question for all that are not known to be ready.
-        open_ones = [result for result in self.leaves() if not isinstance(result, EagerResult) and not result.is_settled]
-        if not open_ones:
-            return
-        found = self.backend.fetch([result.id for result in open_ones])
-        for result in open_ones:
-            meta = found.get(result.id)
-            if meta is not None and meta.status in states.READY_STATES:
-                result.settle(meta)
-
     def _known_states(self) -> list[str]:
-        self._look()
-        return [result.state if isinstance(result, EagerResult) or result.is_settled else states.PENDING for result in self.leaves()]
+        leaves = list(self.leaves())
+        waiting.Unsettled(leaves).look()
+        self._tell([leaf.state if leaf.is_settled else states.PENDING for leaf in leaves])
+        return [leaf.state if leaf.is_settled else states.PENDING for leaf in leaves]
+
+    def _tell(self, known: list[str]) -> None:
+        if self._callbacks and all(state in states.READY_STATES for state in known):
+            callbacks, self._callbacks = self._callbacks, []
+            well = all(state == states.SUCCESS for state in known)
+            for on_success, on_error in callbacks:
+                chosen = on_success if well else on_error
+                if chosen is not None:
+                    chosen(self)
 
     def ready(self) -> bool:
         """Whether all are ready."""
@@ -139,13 +148,47 @@ class ResultSet:
         disable_sync_subtasks: bool = True,
         on_interval: Callable[[], Any] | None = None,
     ) -> list[Any]:
-        """Wait for all and return their values in order; the first failure is raised (``propagate``).
+        """Wait for all and return their values in order; a failure is raised as soon as it is known (``propagate``).
 
-        ``timeout`` (seconds) is for all together; exceptions.TimeoutError when it has passed.
+        ``timeout`` (seconds) is for all together; exceptions.TimeoutError when it has passed. ``on_interval`` is called
+        every ``interval`` seconds. RuntimeError inside a task, unless ``disable_sync_subtasks=False``.
         """
-        del interval, no_ack, on_message
-        assert_may_join(denied=disable_sync_subtasks)
-        self._wait(timeout, propagate=propagate, on_interval=on_interval)
+        del no_ack, on_message
+        joining.assert_may_join(denied=disable_sync_subtasks)
+        leaves, parents = list(self.leaves()), list(parents_of(self)) if propagate else []
+        waiting.Unsettled(leaves).look()
+        if propagate:
+            _raise_first(leaves, parents)
+        for leaf in waiting.arrivals(leaves, timeout, parents=parents, interval=interval, on_interval=on_interval):
+            if propagate:
+                _raise_first([leaf], parents)
+        return self._values(propagate, callback)
+
+    join = join_native = get
+
+    async def aget(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109  get()'s argument
+        propagate: bool = True,
+        *,
+        callback: Callable[[str, Any], Any] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> list[Any]:
+        """Do what ``get`` does from async code; ``await results`` is the same. Holds neither the event loop nor a thread."""
+        joining.assert_may_join(denied=disable_sync_subtasks)
+        leaves, parents = list(self.leaves()), list(parents_of(self)) if propagate else []
+        if propagate:
+            _raise_known(leaves)
+        async for leaf in waiting.aarrivals(leaves, timeout, parents=parents):
+            if propagate and leaf.state in states.PROPAGATE_STATES:
+                await sync_to_async(_raise_first)([leaf], parents)
+        return self._values(propagate, callback)
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self.aget().__await__()
+
+    def _values(self, propagate: bool, callback: Callable[[str, Any], Any] | None) -> list[Any]:
+        self._tell([leaf.state for leaf in self.leaves() if not leaf.ignored])
         values = []
         for result in self.results:
             value = result.get(0, propagate=propagate, disable_sync_subtasks=False)
@@ -154,47 +197,32 @@ class ResultSet:
             values.append(value)
         return values
 
-    join = join_native = get
-
-    async def aget(self, timeout: float | None = None, propagate: bool = True) -> list[Any]:  # noqa: ASYNC109  get()'s argument
-        """Wait for all from async code."""
-        return await sync_to_async(self.get, thread_sensitive=False)(timeout=timeout, propagate=propagate)
-
-    def _wait(self, timeout: float | None, *, propagate: bool, on_interval: Callable[[], Any] | None) -> None:
-        self._look()
-        left = {result.id: result for result in self.leaves() if not isinstance(result, EagerResult) and not result.is_settled}
-        end = None if timeout is None else clock.monotonic() + timeout
-        while left:
-            part = timeout if on_interval is None else 0.5
-            if end is not None:
-                part = min(part if part is not None else float("inf"), max(0.0, end - clock.monotonic()))
-            try:
-                for meta in self.backend.wait(list(left), part):
-                    result = left.pop(meta.task_id)
-                    result.settle(meta)
-                    if propagate and meta.status in states.PROPAGATE_STATES:
-                        result.get(disable_sync_subtasks=False, follow_parents=False)
-            except TaskTimeoutError:
-                if on_interval is None or (end is not None and clock.monotonic() >= end):
-                    raise
-                on_interval()
-
     def iterate(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5) -> Iterator[Any]:
-        """Yield values as tasks become ready, in that order."""
-        del interval
-        left = {result.id: result for result in self.leaves()}
-        for task_id, result in list(left.items()):
-            if isinstance(result, EagerResult):
-                yield left.pop(task_id).get(propagate=propagate)
-        for meta in self.backend.wait(list(left), timeout) if left else ():
-            left[meta.task_id].settle(meta)
-            yield left[meta.task_id].get(propagate=propagate, disable_sync_subtasks=False)
+        """Yield the tasks' values as they become ready, in that order."""
+        for leaf in self._arriving(timeout, interval):
+            yield leaf.get(0, propagate=propagate, disable_sync_subtasks=False)
 
-    def iter_native(self, timeout: float | None = None, **kwargs: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (task id, what is known) as tasks become ready."""
-        del kwargs
-        for meta in self.backend.wait([result.id for result in self.leaves()], timeout):
-            yield meta.task_id, {"status": meta.status, "task_id": meta.task_id}
+    def iter_native(
+        self,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_message: Callable[[Any], Any] | None = None,
+        on_interval: Callable[[], Any] | None = None,
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (task id, Celery's dictionary of what is known) as tasks become ready, failed ones as well."""
+        del no_ack
+        for leaf in self._arriving(timeout, interval, on_interval):
+            document = leaf.document()
+            if on_message is not None:
+                on_message(document)
+            yield leaf.id, document
+
+    def _arriving(self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None = None) -> Iterator[Any]:
+        joining.assert_may_join()
+        leaves = list(self.leaves())
+        yield from [leaf for leaf in leaves if leaf.is_settled]
+        yield from waiting.arrivals([leaf for leaf in leaves if not leaf.is_settled], timeout, interval=interval, on_interval=on_interval)
 
     def maybe_throw(self, callback: Callable[[str, Any], Any] | None = None, propagate: bool = True) -> None:
         """Raise the first failure that is known."""
@@ -206,23 +234,44 @@ class ResultSet:
     # ---- acting
 
     def forget(self) -> None:
-        """Delete what is kept of all."""
-        for result in self.results:
-            result.forget()
+        """Delete what is kept of all, and of what each of them follows."""
+        forget_all(leaf for result in self.leaves() for node in (result, *parents_of(result)) for leaf in node.leaves())
 
-    def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, **kwargs: Any) -> None:
-        """Keep all from running."""
-        for result in self.leaves():
-            result.revoke(connection, terminate=terminate, signal=signal, **kwargs)
+    def revoke(
+        self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False, timeout: float | None = None
+    ) -> None:
+        """Keep all from running; with ``terminate`` stop those that run. See ``AsyncResult.revoke``."""
+        del connection
+        leaves = list(self.leaves())
+        for backend, named in waiting.by_backend(leaf for leaf in leaves if leaf.is_kept):
+            revoke_tasks(list(named), terminate=terminate, signal=signal, backend=backend)
+        for leaf in leaves:
+            if not leaf.is_kept:
+                leaf.revoke()
+        if wait:
+            with suppress(exceptions.TimeoutError):
+                self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
 
     def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None, weak: bool = False) -> Self:
-        """Call ``callback(self)`` if all have succeeded by now, ``on_error(self)`` if one has failed."""
+        """Call ``callback(self)`` once all have succeeded, else ``on_error(self)``: now, or when a later reading notices."""
         del weak
-        if self.ready():
-            chosen = callback if self.successful() else on_error
-            if chosen is not None:
-                chosen(self)
+        self._callbacks.append((callback, on_error))
+        self._known_states()
         return self
+
+
+def _raise_known(leaves: Iterable[Any]) -> None:
+    for leaf in leaves:
+        if leaf.is_settled:
+            leaf.maybe_throw()
+
+
+def _raise_first(leaves: Iterable[Any], parents: list[Any]) -> None:
+    """Raise the first failure that is known among these; where they follow others that have failed, the others'."""
+    failed = [leaf for leaf in leaves if leaf.is_settled and leaf.state in states.PROPAGATE_STATES]
+    if failed:
+        waiting.raise_failures([*parents_of(failed[0]), *parents])
+        failed[0].maybe_throw()
 
 
 class GroupResult(ResultSet):
@@ -264,15 +313,15 @@ class GroupResult(ResultSet):
         return (self.id, self.parent.as_tuple() if self.parent is not None else None), [result.as_tuple() for result in self.results]
 
     def as_list(self) -> list[str]:
-        """Return the group's id, as a part of a chain."""
-        return [*(self.parent.as_list() if self.parent is not None else []), self.id]
+        """Return the ids of the group and what it follows, the nearest first."""
+        return [self.id, *(self.parent.as_list() if self.parent is not None else ())]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, GroupResult):
             return other.id == self.id and other.results == self.results and other.parent == self.parent
         return other == self.id if isinstance(other, str) else NotImplemented
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         return hash(self.id)
 
     def __bool__(self) -> bool:

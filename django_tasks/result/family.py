@@ -1,0 +1,69 @@
+"""What a result follows, and what came of it."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from django_tasks import exceptions
+from django_tasks.result.graph import DependencyGraph
+
+
+def parents_of(node: Any) -> Iterator[Any]:
+    """Yield what a result follows, the nearest first."""
+    while (node := getattr(node, "parent", None)) is not None:
+        yield node
+
+
+class Family:
+    """The part of ``AsyncResult`` that is about other results."""
+
+    parent: Any
+    id: str
+
+    def iterdeps(self: Any, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Yield (parent, result) for this one and all that came of it, nearest first.
+
+        IncompleteStream after one that is not ready; with ``intermediate`` such a one is passed over.
+        """
+        stack: deque[tuple[Any, Any]] = deque([(None, self)])
+        while stack:
+            parent, node = stack.popleft()
+            yield parent, node
+            if node.ready():
+                stack.extend((node, child) for child in node.children or ())
+            elif not intermediate:
+                raise exceptions.IncompleteStream(f"{node} is not ready, so what came of it is not known; intermediate=True passes over it")
+
+    def collect(self: Any, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield (result, value) for this one and all that came of it, and wait for each; ``kwargs`` are those of ``get``."""
+        for _, node in self.iterdeps(intermediate=intermediate):
+            yield node, node.get(**kwargs)
+
+    def get_leaf(self: Any) -> Any:
+        """Wait for this one and all that came of it; return the value of the last."""
+        found = None
+        for _, value in self.collect():
+            found = value
+        return found
+
+    def build_graph(self: Any, intermediate: bool = False, formatter: Any = None) -> DependencyGraph[Any]:
+        """Return which results came of which. IncompleteStream, or with ``intermediate`` what is known, if one is not ready."""
+        graph: DependencyGraph[Any] = DependencyGraph(formatter=formatter)
+        for parent, node in self.iterdeps(intermediate=intermediate):
+            graph.add_arc(node)
+            if parent is not None:
+                graph.add_edge(parent, node)
+        return graph
+
+    @property
+    def graph(self) -> DependencyGraph[Any]:
+        """Which results came of which. IncompleteStream if one is not ready; see ``build_graph``."""
+        return self.build_graph()
+
+    def as_tuple(self: Any) -> tuple[Any, Any]:
+        """Return Celery's wire form: ``((id, parent), None)``."""
+        return (self.id, self.parent.as_tuple() if self.parent is not None else None), None
+
+    def as_list(self: Any) -> list[str]:
+        """Return the ids of this one and its parents, the nearest first."""
+        return [self.id, *(self.parent.as_list() if self.parent is not None else ())]
