@@ -334,11 +334,8 @@ class Task(TaskHooks, Generic[P, R]):
         return retry
 
     def _too_many(self, message: TaskMessage) -> BaseException:
-        return self.MaxRetriesExceededError(
-            f"Can't retry {self.name}[{message.id}] args:{message.args} kwargs:{message.kwargs}",
-            task_args=message.args,
-            task_kwargs=message.kwargs,
-        )
+        text = f"Can't retry {self.name}[{message.id}] args:{message.args} kwargs:{message.kwargs}"
+        return self.MaxRetriesExceededError(text, task_args=message.args, task_kwargs=message.kwargs)
 
     def signature_from_request(
         self, request: Request | None = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra_options: Any

@@ -158,7 +158,7 @@ def test_call_refuses_options_that_can_not_be(option):
     assert not Message.objects.exists()
 
 
-@pytest.mark.parametrize("name", ["tests.sampleapp.task.add", "sampleapp.add", "add"])
+@pytest.mark.parametrize("name", ["tests.sampleapp.task.add", "sampleapp.add", "tests.sampleapp.tasks.ad"])
 def test_call_names_the_nearest_task(name):
     """An unknown name is refused, naming the task that was probably meant."""
     status, text = refusal("call", name)
