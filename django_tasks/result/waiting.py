@@ -121,8 +121,8 @@ def arrivals(
     ``on_interval`` is called every ``interval`` seconds. The failure of one of the ``parents`` is raised, since then
     what follows it may never start.
     """
-    left = Unsettled(results)
-    many = len(left)
+    asked = list(results)
+    left, many = Unsettled(asked), len(asked)
     end = None if timeout is None else clock.monotonic() + timeout
     # A wait in pieces asks more often, so pieces grow when only parents are to be asked for.
     piece = None if on_interval is None and not parents else max(interval, 0.001) if on_interval is not None else _PARENTS_FIRST
@@ -147,8 +147,8 @@ async def aarrivals(
     parents: Sequence[Any] = (),
 ) -> AsyncIterator[Waited]:
     """``arrivals`` on an event loop: no thread is held between two looks, so thousands may wait."""
-    left = await sync_to_async(Unsettled)(results)
-    many = len(left)
+    asked = list(results)
+    left, many = await sync_to_async(Unsettled)(asked), len(asked)
     start = clock.monotonic()
     end = None if timeout is None else start + timeout
     pause, ask = _FIRST, start + _PARENTS_FIRST
