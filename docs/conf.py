@@ -22,6 +22,8 @@ language = "en"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "from_code"]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "attrs_inline"]
 myst_heading_anchors = 3
+# "--wait" stays two hyphens.
+smartquotes = False
 source_suffix = {".md": "markdown"}
 # The fragments are joined by changes/index.md.
 exclude_patterns = ["_build", "changes/README.md", "changes/[!i]*.md"]
@@ -37,11 +39,6 @@ autodoc_preserve_defaults = True
 # Types of Python, Django and other libraries: this documentation is built without a network, so there is nothing to link to.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!django_tasks\.).*"),
-    # Parts of the inside that signatures of public things name.
-    (
-        r"py:.*",
-        r"django_tasks\.(canvas\.maps\.Mapped|canvas\.wire\.WireForm|result\.graph\.DependencyGraph|tasks\.declaring\..*Decorator|executor\.ExceptionInfo)",
-    ),
-    # Type variables.
-    (r"py:.*", r"django_tasks\..*\.[A-Z]"),
+    # Signatures name parts of the inside. What the pages themselves refer to is checked: models, exceptions, states.
+    (r"py:.*", r"django_tasks\.(?!(models|exceptions|states)\.).*"),
 ]

@@ -36,7 +36,7 @@ def code(value: Any) -> str:
 
 
 class SettingsTable(Written):
-    """Every setting: its default, its type, what it does."""
+    """Every setting that has an effect: its default, its type, what it does."""
 
     def lines(self) -> list[str]:
         """Make the table from ``conf_options``."""
@@ -44,7 +44,8 @@ class SettingsTable(Written):
 
         rows = ["| Setting | Default | Values | |", "|---|---|---|---|"]
         for name, option in sorted(OPTIONS.items()):
-            rows.append(f"| `{name}` | {cell(code(repr(option.default)))} | {cell(self._values(option))} | {cell(option.doc)} |")
+            if option.effective:
+                rows.append(f"| `{name}` | {cell(code(repr(option.default)))} | {cell(self._values(option))} | {cell(option.doc)} |")
         return rows
 
     def _values(self, option: Any) -> str:
@@ -53,6 +54,20 @@ class SettingsTable(Written):
         words = ", ".join("`None`" if kind is type(None) else code(kind.__name__) for kind in option.types)
         limits = [f"{word} {limit:g}" for word, limit in (("at least", option.at_least), ("at most", option.at_most)) if limit is not None]
         return "; ".join([words, *limits]) if limits else words
+
+
+class SettingsWithoutEffect(Written):
+    """Celery's settings that are accepted and change nothing here, by the reason."""
+
+    def lines(self) -> list[str]:
+        """Make the list from ``conf_options``."""
+        from django_tasks.conf_options import OPTIONS
+
+        reasons: dict[str, list[str]] = {}
+        for name, option in sorted(OPTIONS.items()):
+            if not option.effective:
+                reasons.setdefault(option.doc.removeprefix("No effect.").strip(), []).append(f"`{name}`")
+        return [line for reason, names in reasons.items() for line in (", ".join(names), f": {cell(reason)}", "")]
 
 
 class CommandOptions(Written):
@@ -129,6 +144,7 @@ class Fragments(Written):
 def setup(app: Sphinx) -> dict[str, bool]:
     """Enter the directives."""
     app.add_directive("settings-table", SettingsTable)
+    app.add_directive("settings-without-effect", SettingsWithoutEffect)
     app.add_directive("command-options", CommandOptions)
     app.add_directive("model-fields", ModelFields)
     app.add_directive("change-fragments", Fragments)
