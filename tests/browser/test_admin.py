@@ -47,14 +47,14 @@ def theme(browser, name):
 
 def follow(browser, selector):
     """Click what leads to another page, and wait until that is there."""
-    from selenium.webdriver.support.expected_conditions import staleness_of
+    from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.support.wait import WebDriverWait
 
-    old = browser.find_element("tag name", "html")
+    # A mark that the next page doesn't have: asking for an element of the old one while pages change confuses the driver.
+    browser.execute_script("window.left = true")
     browser.find_element("css selector", selector).click()
-    wait = WebDriverWait(browser, 20, poll_frequency=0.05)
-    wait.until(staleness_of(old))
-    wait.until(lambda page: page.execute_script("return document.readyState") == "complete")
+    wait = WebDriverWait(browser, 20, poll_frequency=0.05, ignored_exceptions=[WebDriverException])
+    wait.until(lambda page: page.execute_script("return window.left === undefined && document.readyState === 'complete'"))
 
 
 def press(browser, name):
