@@ -219,7 +219,8 @@ class Executor:
         if signals.task_success.receivers:
             signals.task_success.send(plan.task, result=value)
         if logger.isEnabledFor(logging.INFO):
-            logger.info("Task %s[%s] succeeded in %.6fs: %.200r", message.task, message.id, runtime, value)
+            shown = saferepr(value, plan.task.resultrepr_maxsize)
+            logger.info("Task %s[%s] succeeded in %.6fs: %s", message.task, message.id, runtime, shown)
         self._end(plan, outcome, None)
         return outcome
 
@@ -333,6 +334,15 @@ class Executor:
         except Exception:
             logger.exception("Task %s[%s] failed, and so did its error callbacks", request.message.task, request.message.id)
             return NO_FOLLOWUPS
+
+
+def saferepr(value: Any, length: int) -> str:
+    """Return a value's repr, cut to ``length`` characters; what a failing ``__repr__`` raised instead."""
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001  a log line must not cost the task its success
+        return f"<repr raised {error!r}>"
+    return text if len(text) <= length else f"{text[: max(0, length - 3)]}..."
 
 
 def _guarded(handler: Callable[..., None], *arguments: Any) -> None:

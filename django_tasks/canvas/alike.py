@@ -36,7 +36,10 @@ def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> li
         task_id = new_id()
         message = TaskMessage(id=task_id, args=args, kwargs=kwargs, root_id=root_id or task_id, group_index=index, **shared)
         send(message, policy)
-        results.append(AsyncResult(task_id, task_name=target.name))
+        result: AsyncResult[Any] = AsyncResult(task_id, task_name=target.name)
+        if message.ignore_result:
+            result.ignored = True
+        results.append(result)
     return results
 
 

@@ -118,6 +118,8 @@ def send_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options
     get = options.get
     send(message, (get("on_commit"), get("retry"), get("retry_policy")))
     result: AsyncResult[Any] = AsyncResult(message.id, task_name=name)
+    if message.ignore_result:
+        result.ignored = True
     if current_request() is not None and get("add_to_parent", True):
         note_child(result)
     return result

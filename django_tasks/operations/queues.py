@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from django_tasks import brokers, clock, routing
 from django_tasks.conf import settings
@@ -116,7 +117,7 @@ def pause(names: Sequence[str], *, by: str, reason: str = "") -> int:
     What was paused before keeps its time, its user and its reason. Returns how many are paused now that were not.
     """
     enter(names)
-    return Queue.objects.filter(name__in=names, paused_at__isnull=True).update(paused_at=clock.now(), paused_by=by[:255], reason=reason)
+    return Queue.objects.filter(name__in=names, paused_at__isnull=True).update(paused_at=timezone.now(), paused_by=by[:255], reason=reason)
 
 
 def resume(names: Sequence[str]) -> int:

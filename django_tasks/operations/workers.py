@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_tasks import clock
@@ -24,7 +25,7 @@ class Liveness(models.TextChoices):
 
 def oldest_heartbeat(now: datetime | None = None) -> datetime:
     """Return the time before which a last heartbeat means that the worker is gone."""
-    return (now or clock.now()) - timedelta(seconds=MISSED * settings.WORKER_HEARTBEAT)
+    return (now or timezone.now()) - timedelta(seconds=MISSED * settings.WORKER_HEARTBEAT)
 
 
 def liveness(worker: Worker, now: datetime | None = None) -> Liveness:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from django.apps import apps
+from django.utils import timezone
 
 from django_tasks import clock, result_backends, states
 from django_tasks.exceptions import TaskRevokedError
@@ -25,7 +26,7 @@ def revoke_tasks(
     revocations = apps.get_model("django_tasks", "Revocation").objects
     # Anew, with a larger id: that is how workers notice.
     revocations.filter(task_id__in=task_ids).delete()
-    now = clock.now()
+    now = timezone.now()
     revocations.bulk_create(
         revocations.model(task_id=task_id, terminate=terminate, signal=signal or "SIGTERM", revoked_at=now, revoked_by=by)
         for task_id in task_ids
@@ -43,7 +44,7 @@ def revoke_tasks(
                 result=text,
                 content_type=content_type,
                 content_encoding=content_encoding,
-                date_done=now,
+                date_done=clock.now(),
             )
             for task_id in task_ids
             if task_id not in known or known[task_id].status in _NOT_RUNNING

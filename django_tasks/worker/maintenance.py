@@ -4,6 +4,8 @@ import logging
 from datetime import timedelta
 from typing import Final
 
+from django.utils import timezone
+
 from django_tasks import clock
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
@@ -53,4 +55,4 @@ class Maintenance:
             before = clock.now() - timedelta(seconds=kept)
             while self._backend.expire(before, limit=CHUNK) >= CHUNK:
                 pass
-        Revocation.objects.filter(revoked_at__lt=clock.now() - max(REVOCATIONS_KEPT, timedelta(seconds=kept or 0))).delete()
+        Revocation.objects.filter(revoked_at__lt=timezone.now() - max(REVOCATIONS_KEPT, timedelta(seconds=kept or 0))).delete()

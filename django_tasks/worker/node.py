@@ -42,7 +42,9 @@ Beat: TypeAlias = Callable[[threading.Event], None]
 class Node:
     """Runs until told to stop; what it says on its channel goes through the supervisor to the children."""
 
-    def __init__(self, options: WorkerOptions, *, scoreboard: Scoreboard, channel: Channel, pid: int, beat: Beat | None = None) -> None:
+    def __init__(
+        self, options: WorkerOptions, *, scoreboard: Scoreboard, channel: Channel, consumer_id: str, pid: int, beat: Beat | None = None
+    ) -> None:
         self._options = options
         self._beat = beat
         self._scoreboard = scoreboard
@@ -50,12 +52,13 @@ class Node:
         self._heartbeat = Heartbeat(options, host=socket.gethostname(), pid=pid)
         self._broker = brokers.current()
         self._maintenance = Maintenance(self._broker, result_backends.current())
-        self._consumer = self._broker.consume((), consumer_id=f"{options.name}/{options.instance}/node")
+        self._consumer = self._broker.consume((), consumer_id=consumer_id)
         self._completer = Completer(broker=self._broker, backend=result_backends.current(), hostname=options.name, wake=lambda: None)
         self._queues = options.queues
         self._last_revocation = 0
         self._beat_at = 0.0
         self._dead: list[Mapping[str, Any]] = []
+        self._buried: list[str] = []
         self._stopping = False
         self._silent = False
         self._processed_before = 0
@@ -127,13 +130,18 @@ class Node:
         while self._dead:
             command = self._dead[0]
             started: Mapping[str, str] = command["started"]
-            for delivery in self._consumer.inherit(command["consumer_id"], list(started)):
-                self._completer.add(outcome_after_death(delivery, started[delivery.tag], command["how"], self._options.name, followups))
+            for holder in command["holders"]:
+                for delivery in self._consumer.inherit(holder, list(started)):
+                    self._completer.add(outcome_after_death(delivery, started[delivery.tag], command["how"], self._options.name, followups))
             for task_id in command["acknowledged"]:
                 self._completer.add(outcome_of_acknowledged(task_id, command["how"], self._options.name))
             self._dead.pop(0)
+            self._buried.append(command["consumer_id"])
         if self._completer.pending():
             self._completer.flush(self._consumer)
+        # Only now: a node that dies before this leaves the order to the next one.
+        while self._buried:
+            self._channel.send({"do": "recovered", "consumer_id": self._buried.pop()})
 
     # ---- what the database says
 
@@ -175,6 +183,7 @@ class Node:
         return end
 
 
-def run_node(options: WorkerOptions, *, scoreboard: Scoreboard, channel: Channel, beat: Beat | None) -> int:
+def run_node(options: WorkerOptions, *, scoreboard: Scoreboard, channel: Channel, consumer_id: str, beat: Beat | None) -> int:
     """Be the node: called right after the fork; the return value is the exit status."""
-    return Node(options, scoreboard=scoreboard, channel=channel, pid=os.getppid(), beat=beat).run()
+    node = Node(options, scoreboard=scoreboard, channel=channel, consumer_id=consumer_id, pid=os.getppid(), beat=beat)
+    return node.run()

@@ -27,7 +27,9 @@ class SoloWorker:
         consumer_id = f"{options.name}/{options.instance}/1"
         self._child = Child(options, consumer_id=consumer_id, block=self._scoreboard[0], rates=rates)
         self._ours, theirs = Channel.pair()
-        self._node = Node(options, scoreboard=self._scoreboard, channel=theirs, pid=os.getpid(), beat=beat)
+        self._node = Node(
+            options, scoreboard=self._scoreboard, channel=theirs, consumer_id=f"{consumer_id}/node", pid=os.getpid(), beat=beat
+        )
         self._signals = 0
         self.wants_restart = False
 

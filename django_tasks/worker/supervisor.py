@@ -55,7 +55,8 @@ class Supervisor:
         self._mailbox = SignalMailbox()
         self._children: dict[int, Process] = {}
         self._node: Process | None = None
-        self._for_the_node: list[Mapping[str, Any]] = []
+        #: What the node is to settle and has not confirmed yet, by the dead child's consumer id.
+        self._unburied: dict[str, dict[str, Any]] = {}
         self._standing: dict[str, dict[str, Any]] = {}
         self._marked: dict[str, str] = {}
         self._kill_at: dict[int, float] = {}
@@ -117,11 +118,13 @@ class Supervisor:
             process.channel.send(command)
 
     def _start_node(self) -> None:
+        self._count += 1
+        consumer_id = f"{self._options.name}/{self._options.instance}/node{self._count}"
         self._node = self._fork(
-            lambda channel: run_node(self._options, scoreboard=self._scoreboard, channel=channel, beat=self._beat), "node"
+            lambda channel: run_node(self._options, scoreboard=self._scoreboard, channel=channel, consumer_id=consumer_id, beat=self._beat),
+            consumer_id,
         )
-        waiting, self._for_the_node = self._for_the_node, []
-        for command in waiting:
+        for command in self._unburied.values():
             self._tell_node(command)
 
     def _fork(self, be: Callable[[Channel], int], consumer_id: str) -> Process:
@@ -143,6 +146,9 @@ class Supervisor:
     def _bury(self, pid: int, status: int) -> None:
         if self._node is not None and pid == self._node.pid:
             self._node.channel.close()
+            # It may have taken over what a child was running, and not have settled it yet.
+            for command in self._unburied.values():
+                command["holders"].append(self._node.consumer_id)
             self._node = None
             if self._mailbox.shutdown is Shutdown.NO:
                 logger.error("The node process died (%s); a new one takes its place", describe(status))
@@ -166,16 +172,17 @@ class Supervisor:
             self._failures = 0
         cause = STOPPED if self._mailbox.shutdown is Shutdown.COLD else CRASHED
         lines = block.running()
-        self._tell_node(
-            {
-                "do": "recover",
-                "consumer_id": process.consumer_id,
-                "how": describe(status),
-                "finished": block.finished,
-                "started": {line.tag: self._marked.pop(line.task_id, cause) for line in lines if line.tag},
-                "acknowledged": [line.task_id for line in lines if not line.tag],
-            }
-        )
+        command = {
+            "do": "recover",
+            "consumer_id": process.consumer_id,
+            "holders": [process.consumer_id],
+            "how": describe(status),
+            "finished": block.finished,
+            "started": {line.tag: self._marked.pop(line.task_id, cause) for line in lines if line.tag},
+            "acknowledged": [line.task_id for line in lines if not line.tag],
+        }
+        self._unburied[process.consumer_id] = command
+        self._tell_node(command)
         block.clear()
 
     def _slow_down(self, process: Process) -> None:
@@ -210,15 +217,16 @@ class Supervisor:
             match command:
                 case {"do": "tell", "command": order}:
                     self._tell_children(order)
+                case {"do": "recovered", "consumer_id": consumer_id}:
+                    self._unburied.pop(consumer_id, None)
                 case {"do": "terminate", "task_id": task_id}:
                     self._terminate(task_id)
                 case _:
                     logger.error("The supervisor does not know the command %r", command)
 
     def _tell_node(self, command: Mapping[str, Any]) -> None:
-        if self._node is None or self._node.channel.closed:
-            self._for_the_node.append(command)
-        else:
+        # What a node that has died did not hear is told again to the next one, as it was not confirmed.
+        if self._node is not None and not self._node.channel.closed:
             self._node.channel.send(command)
 
     def _tell_children(self, order: dict[str, Any]) -> None:
@@ -328,6 +336,8 @@ class Supervisor:
         return self._mailbox.shutdown is not Shutdown.NO or len(self._drained) >= self._wanted
 
     def _stop_node(self) -> None:
+        if self._node is None and self._unburied:
+            self._start_node()
         self._tell_node({"do": "stop"})
         deadline = clock.monotonic() + NODE_PATIENCE
         while self._node is not None and clock.monotonic() < deadline:

@@ -11,7 +11,9 @@ from contextlib import closing, contextmanager
 import pytest
 from django.db import connections
 
+from django_tasks import states
 from django_tasks.models import Message
+from django_tasks.result import AsyncResult
 from tests.acceptance.conftest import StartWorker, wait_until
 from tests.sampleapp import tasks
 from tests.sampleapp.models import Effect
@@ -78,3 +80,16 @@ def test_processes_that_are_shot_at_random(start_worker: StartWorker, place: str
     assert Effect.objects.values("key").distinct().count() == TASKS
     wait_until(lambda: not Message.objects.using(place).exists(), "the queue to be empty")
     assert worker.process.poll() is None
+
+
+def test_a_child_and_the_node_that_die_together(start_worker: StartWorker, place: str) -> None:
+    """What the child held comes back at once, although the node that was to see to it died as well; no lease is waited for."""
+    worker = start_worker("-c", "1")
+    running = tasks.nap.delay(2.0)
+    wait_until(lambda: AsyncResult(running.id).state == states.STARTED, "the task to start")
+    children = worker.children()
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    assert running.get(timeout=20) == 2.0
+    assert worker.process.poll() is None
+    wait_until(lambda: not Message.objects.using(place).exists(), "the queue to be empty")

@@ -143,12 +143,12 @@ class Listen(Wakeup):
 class Probe(Wakeup):
     """SQLite: ask every 20 ms whether another connection has written to the file, which takes some microseconds.
 
-    After a minute without a change it asks a little less often: waking up is what costs.
+    After some seconds without a change it asks a little less often: waking up is what costs.
     """
 
     PERIOD: ClassVar[float] = 0.02
-    QUIET_PERIOD: ClassVar[float] = 0.025
-    QUIET_AFTER: ClassVar[float] = 60.0
+    QUIET_PERIOD: ClassVar[float] = 0.03
+    QUIET_AFTER: ClassVar[float] = 2.0
     QUESTION: ClassVar[str] = "PRAGMA data_version"
 
     def __init__(self, doorbell: Doorbell) -> None:
