@@ -25,8 +25,6 @@ class WorkerOptions:
     pool: str = "prefork"
     concurrency: int = 1
     min_concurrency: int | None = None
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
     prefetch_multiplier: int = 0

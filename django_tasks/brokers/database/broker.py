@@ -12,12 +12,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tasks import clock
 from django_tasks.brokers.broker import Broker
-from django_tasks.brokers.database.access import reaching, trying_again
 from django_tasks.brokers.database.claims import Dialect, dialect_of
 from django_tasks.brokers.database.consumer import DatabaseConsumer
 from django_tasks.brokers.database.inserts import insert
 from django_tasks.brokers.database.rows import CLAIMED, DELAYED, READY, TABLE, insert_rows
 from django_tasks.conf import settings
+from django_tasks.dbaccess import reaching, trying_again
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import Envelope
 from django_tasks.urls import URL

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_tasks.brokers.database.access import trying_again
 from django_tasks.brokers.database.rows import CLAIMED, CLAIMED_COLUMNS, DELAYED, READY, TABLE, ClaimedRow, naive_utc, text_utc, utc
+from django_tasks.dbaccess import trying_again
 from django_tasks.exceptions import ImproperlyConfigured
 
 CHANNEL: Final = "django_tasks"

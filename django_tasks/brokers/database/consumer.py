@@ -9,10 +9,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_tasks import clock
 from django_tasks.brokers.broker import Consumer
 from django_tasks.brokers.database import settling
-from django_tasks.brokers.database.access import reaching
 from django_tasks.brokers.database.claims import Dialect, dialect_of
 from django_tasks.brokers.database.rows import DELAYED, deliveries
 from django_tasks.brokers.database.wakeup import Doorbell, Wakeup, wakeup_of
+from django_tasks.dbaccess import reaching
 from django_tasks.messages import Delivery, Settlement
 
 #: Most delayed messages that one look promotes; what is over comes with the next one.

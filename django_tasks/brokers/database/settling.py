@@ -13,9 +13,9 @@ from typing import Final
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_tasks.brokers.database.access import trying_again
 from django_tasks.brokers.database.claims import Dialect, numbers
 from django_tasks.brokers.database.rows import CLAIMED, CLAIMED_COLUMNS, DELAYED, READY, TABLE, ClaimedRow
+from django_tasks.dbaccess import trying_again
 from django_tasks.messages import Delivery, Disposition, Settlement
 
 _COLUMNS: Final = ", ".join(CLAIMED_COLUMNS)

@@ -8,12 +8,12 @@ from typing import Any, Final, Self
 from django.db import connections
 
 from django_tasks import clock
+from django_tasks.dbaccess import reaching, trying_again
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import WireSignature
 from django_tasks.models.results import GroupResult, TaskResult
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.database import chords, reading, retention, writing
-from django_tasks.result_backends.database.access import reaching, trying_again
 from django_tasks.result_backends.database.rows import for_model
 from django_tasks.serializers import dumps_json, loads_json
 from django_tasks.urls import URL

@@ -8,8 +8,9 @@ from typing import Any, Final
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tasks import clock, exceptions, states
+from django_tasks.dbaccess import reaching
 from django_tasks.result_backends.backend import ResultMeta
-from django_tasks.result_backends.database.access import hides_news, reaching
+from django_tasks.result_backends.database.access import hides_news
 from django_tasks.result_backends.database.rows import COLUMNS, TABLE, reader_of
 
 #: Ids of one question.

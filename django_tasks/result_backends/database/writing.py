@@ -11,9 +11,10 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tasks import clock, states
+from django_tasks.dbaccess import close_if_broken, trying_again
 from django_tasks.exceptions import BackendStoreError
 from django_tasks.result_backends.backend import ResultMeta
-from django_tasks.result_backends.database.access import close_if_broken, is_a_values_fault, trying_again
+from django_tasks.result_backends.database.access import is_a_values_fault
 from django_tasks.result_backends.database.rows import COLUMNS, KEPT, REPLACED, TABLE, cleaned, moment_of, refused, row_of
 from django_tasks.result_backends.database.sizes import portions
 from django_tasks.result_backends.merging import folded

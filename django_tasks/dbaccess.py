@@ -55,13 +55,14 @@ def trying_again(connection: BaseDatabaseWrapper, work: Callable[[], R]) -> R:
         try:
             return work()
         except DatabaseError as error:
-            if not left or connection.in_atomic_block or not _is_transient(error):
+            if not left or connection.in_atomic_block or not has_code(error, _TRANSIENT_CODES):
                 raise
     raise AssertionError("unreachable")
 
 
-def _is_transient(error: DatabaseError) -> bool:
-    return bool(error.args) and error.args[0] in _TRANSIENT_CODES
+def has_code(error: DatabaseError, codes: frozenset[int]) -> bool:
+    """Whether MySQL or MariaDB gave the error one of these numbers."""
+    return bool(error.args) and error.args[0] in codes
 
 
 def _hint(error: Exception) -> str:
