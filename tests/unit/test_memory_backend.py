@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 from django.test import override_settings
 
-from django_tasks import clock, result_backends, states
+from django_tasks import clock, opening, result_backends, states
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.result_backends import open_result_backend
 from django_tasks.result_backends.backend import ResultMeta
@@ -213,7 +213,7 @@ def test_what_urls_do_not_open(url, words):
 def test_entry_points(monkeypatch):
     """A backend of another package must be found by its entry point."""
     entry = EntryPoint("my", "django_tasks.result_backends.memory:MemoryResultBackend.from_url", "django_tasks.result_backends")
-    monkeypatch.setattr(result_backends, "entry_points", lambda group: [entry] if group == entry.group else [])
+    monkeypatch.setattr(opening, "entry_points", lambda group: [entry] if group == entry.group else [])
     assert isinstance(open_result_backend("my://x"), MemoryResultBackend)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from django_tasks import brokers, conf
+from django_tasks import brokers, conf, opening
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import Disposition, Settlement
@@ -195,5 +195,5 @@ def test_an_entry_point_adds_a_scheme(monkeypatch):
         def load(self):
             return MemoryBroker.from_url
 
-    monkeypatch.setattr(brokers, "entry_points", lambda group: [Entry()] if group == "django_tasks.brokers" else [])
+    monkeypatch.setattr(opening, "entry_points", lambda group: [Entry()] if group == "django_tasks.brokers" else [])
     assert brokers.open_broker("mine://here").name == "here"
