@@ -11,6 +11,9 @@ from typing import Any, Final, TypeAlias
 #: A signature as it lies in a message: ``{"task", "args", "kwargs", "options", "subtask_type", "immutable"}``.
 WireSignature: TypeAlias = Mapping[str, Any]
 
+#: Header that counts how often a message has been handed out before; RabbitMQ's quorum queues have a header of this name.
+DELIVERY_COUNT: Final = "x-delivery-count"
+
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -104,16 +107,26 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
+class Death:
+    """How a process died while it ran a task: ``cause`` is one of ``worker.recovery``'s words, ``how`` tells it to people."""
+
+    cause: str
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """An envelope in a worker's hands, until it is settled.
 
     ``tag`` names it to the broker; ``deliveries`` counts how often it was handed out, this time included.
+    ``death`` is set by brokers that can't settle what a killed process held: how the process died that ran it before.
     """
 
     envelope: Envelope
     tag: str
     queue: str
     deliveries: int = 1
+    death: Death | None = None
 
 
 class Disposition(Enum):
@@ -127,13 +140,18 @@ class Disposition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One delivery's fate. ``counted=False`` takes the delivery back uncounted: it was never started."""
+    """One delivery's fate. ``counted=False`` takes the delivery back uncounted: it was never started.
+
+    With ``instead``, the completer sends that envelope and acknowledges the delivery: for a message that has to
+    change before it is handed out again.
+    """
 
     delivery: Delivery
     disposition: Disposition
     until: datetime | None = None
     reason: str = ""
     counted: bool = True
+    instead: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

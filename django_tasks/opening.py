@@ -1,7 +1,7 @@
 """Opening what a URL names: the factory behind a scheme, and the one instance that a process keeps of it."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -9,7 +9,7 @@ from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
 
 from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.urls import URL
+from django_tasks.urls import URL, mask
 
 
 class Closable(Protocol):
@@ -22,33 +22,52 @@ class Closable(Protocol):
 T = TypeVar("T", bound=Closable)
 
 
-def factory_of(scheme: str, *, table: Mapping[str, str], group: str, setting: str, noun: str, planned: str | None) -> Callable[[URL], Any]:
-    """Return what makes the instance for a scheme: from ``table`` (``module:callable``), else from an entry point.
+def open_url(parts: Sequence[URL], *, table: Mapping[str, str], group: str, setting: str, noun: str, otherwise: str | None = None) -> Any:
+    """Make what a URL, or a fail-over list of them, names: by ``table`` (``module:name``), an entry point, or ``otherwise``.
 
-    Modules are imported when a URL asks for them. ``planned`` says of a scheme that it is not there yet. Raises
-    ImproperlyConfigured, which names ``setting`` and the nearest scheme, for one that nobody has.
+    What is found there is a class with ``from_urls``, or a callable that takes one URL. ``otherwise`` names a class that
+    also has ``schemes()``, the names that it knows. Modules are imported when a URL asks for them. Raises
+    ImproperlyConfigured, which names ``setting`` and the nearest scheme, for a scheme that nobody has, and for a list where
+    there is nothing to fail over to.
     """
+    makers = {_maker(part.scheme, table, group, setting, noun, otherwise) for part in parts}
+    listed = mask([part.text for part in parts])
+    if len(makers) > 1:
+        raise ImproperlyConfigured(f"{setting} is a fail-over list of different kinds ({listed}): give it URLs of one kind")
+    make = makers.pop()
+    if hasattr(make, "from_urls"):
+        return make.from_urls(parts)
+    if len(parts) > 1:
+        raise ImproperlyConfigured(
+            f"{setting} is a fail-over list ({listed}), but {parts[0].scheme}:// has nothing to fail over to: give it one URL"
+        )
+    return make(parts[0])
+
+
+def _maker(scheme: str, table: Mapping[str, str], group: str, setting: str, noun: str, otherwise: str | None) -> Any:
     if path := table.get(scheme):
         return _load(path)
     installed = {entry.name: entry for entry in entry_points(group=group)}
     if scheme in installed:
-        loaded: Callable[[URL], Any] = installed[scheme].load()
-        return loaded
-    if planned is not None:
-        raise ImproperlyConfigured(f"{setting}: {planned}")
-    known = sorted({*table, *installed})
+        return installed[scheme].load()
+    others: Collection[str] = ()
+    if otherwise is not None:
+        found = _load(otherwise)
+        others = found.schemes()
+        if scheme in others or scheme.partition("+")[0] in others:
+            return found
+    known = sorted({*table, *installed, *others})
     near = get_close_matches(scheme, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}://?" if near else f"there are {', '.join(name + '://' for name in known)}"
     raise ImproperlyConfigured(f"{setting}: no {noun} has the scheme {scheme!r}; {hint}")
 
 
-def _load(path: str) -> Callable[[URL], Any]:
+def _load(path: str) -> Any:
     module, _, names = path.partition(":")
     found: Any = import_module(module)
     for name in names.split("."):
         found = getattr(found, name)
-    loaded: Callable[[URL], Any] = found
-    return loaded
+    return found
 
 
 class OnceAProcess(Generic[T]):

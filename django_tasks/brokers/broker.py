@@ -1,11 +1,13 @@
 """What every broker can do, and what each must say of itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from django_tasks.messages import Delivery, Envelope, Settlement
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.messages import Death, Delivery, Envelope, Settlement
+from django_tasks.urls import URL, mask
 
 
 class Consumer(ABC):
@@ -62,14 +64,32 @@ class Consumer(ABC):
 class Broker(ABC):
     """Where messages wait. Safe for threads; connects on first use; forgets its connections in a fork."""
 
-    #: Keeps messages with ``not_before`` aside by itself.
-    delays: ClassVar[bool]
+    #: Keeps messages with ``not_before`` aside by itself; where it can't, the client parks them in the database.
+    delays: bool
+    #: Seconds for which it can keep them: SQS has 900.
+    longest_delay: float = float("inf")
     #: ``publish`` is part of the caller's database transaction.
     joins_transaction: ClassVar[bool]
-    #: ``Consumer.inherit`` can settle what a killed process held.
+    #: ``Consumer.inherit`` can settle what a killed process held. Where it can't, ``remember_deaths`` tells whoever gets
+    #: the messages next.
     recovers: ClassVar[bool]
     #: How many steps of priority are told apart; 1 means none.
     priorities: ClassVar[int]
+
+    @classmethod
+    def from_url(cls, url: URL) -> Self:
+        """Make the broker of a URL. Raises ImproperlyConfigured for what the URL should not have."""
+        raise NotImplementedError(f"{cls.__name__} is not made from a URL")
+
+    @classmethod
+    def from_urls(cls, urls: Sequence[URL]) -> Self:
+        """Make the broker of a fail-over list: the first URL that answers is used. Brokers of one place refuse several."""
+        if len(urls) > 1:
+            listed = mask([url.text for url in urls])
+            raise ImproperlyConfigured(
+                f"BROKER_URL is a fail-over list ({listed}), but {urls[0].scheme}:// has nothing to fail over to: give it one URL"
+            )
+        return cls.from_url(urls[0])
 
     @abstractmethod
     def publish(self, envelopes: Sequence[Envelope]) -> None:
@@ -101,6 +121,13 @@ class Broker(ABC):
     @abstractmethod
     def purge(self, queue: str) -> int:
         """Delete what waits in the queue, delayed ones included; return how many. Held ones stay."""
+
+    def remember_deaths(self, deaths: Mapping[str, Death]) -> None:
+        """Note how the process died that ran these deliveries (by tag), for whoever gets them next.
+
+        Only brokers with ``recovers = False`` need it: theirs come back by themselves when a connection ends.
+        """
+        raise NotImplementedError(f"{type(self).__name__} settles what dead processes held by itself")
 
     def close(self) -> None:
         """Close this process's connections. The next call opens new ones."""

@@ -108,7 +108,7 @@ class MemoryBroker(Broker):
     ``clock`` tells the time (tests pass their own); ``lease`` is how many seconds a consumer holds a message.
     """
 
-    delays: ClassVar[bool] = True
+    delays = True
     joins_transaction: ClassVar[bool] = False
     recovers: ClassVar[bool] = True
     priorities: ClassVar[int] = 356

@@ -8,8 +8,9 @@ from django_tasks.conf_options.effective import EFFECTIVE
 from django_tasks.conf_options.forms import DURATION, NONE, NUMBER, Option
 from django_tasks.conf_options.ineffective import INEFFECTIVE
 from django_tasks.conf_options.renamed import current_name
+from django_tasks.conf_options.transports import TRANSPORTS
 
 #: Name → option: those with an effect first.
-OPTIONS: Final[Mapping[str, Option]] = MappingProxyType({**EFFECTIVE, **{n: o for n, o in INEFFECTIVE.items() if n not in EFFECTIVE}})
+OPTIONS: Final[Mapping[str, Option]] = MappingProxyType({**EFFECTIVE, **TRANSPORTS, **INEFFECTIVE})
 
 __all__ = ["DURATION", "NONE", "NUMBER", "OPTIONS", "Option", "current_name"]

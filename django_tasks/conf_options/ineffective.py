@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django_tasks.conf_options.forms import Option
 
-_TRANSPORT: Final = "Of Redis and AMQP connections, which this release does not have yet."
+_TRANSPORT: Final = "Of Celery's consumer; ours renews leases, keeps connections alive and counts prefetched messages by itself."
 _CELERY_BACKEND: Final = "Of one of Celery's own result backends, which this release can't use yet; there are db:// and cache://."
 _REMOTE: Final = "Of remote control and events over a message broker, which this release does not have yet."
 _LOGGING: Final = "Django's LOGGING says how records look; every record has task_id and task_name."
@@ -22,24 +22,7 @@ _GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
         _TRANSPORT,
         {
             "BROKER_CHANNEL_ERROR_RETRY": False,
-            "BROKER_CONNECTION_MAX_RETRIES": 100,
-            "BROKER_CONNECTION_RETRY": True,
-            "BROKER_CONNECTION_RETRY_ON_STARTUP": None,
-            "BROKER_CONNECTION_TIMEOUT": 4,
-            "BROKER_FAILOVER_STRATEGY": None,
-            "BROKER_HEARTBEAT": 120,
             "BROKER_HEARTBEAT_CHECKRATE": 3.0,
-            "BROKER_LOGIN_METHOD": None,
-            "BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE": "quorum",
-            "BROKER_POOL_ACQUIRE_TIMEOUT": None,
-            "BROKER_POOL_LIMIT": 10,
-            "BROKER_TRANSPORT_OPTIONS": {},
-            "BROKER_USE_SSL": False,
-            "TASK_CREATE_MISSING_QUEUE_EXCHANGE_TYPE": None,
-            "TASK_CREATE_MISSING_QUEUE_TYPE": "classic",
-            "TASK_DEFAULT_DELIVERY_MODE": 2,
-            "TASK_DEFAULT_QUEUE_TYPE": "classic",
-            "TASK_QUEUE_MAX_PRIORITY": None,
             "WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS": False,
             "WORKER_DETECT_QUORUM_QUEUES": True,
             "WORKER_ENABLE_PREFETCH_COUNT_REDUCTION": True,
@@ -87,21 +70,13 @@ _GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
             "GCS_PROJECT": None,
             "GCS_TTL": 0,
             "MONGODB_BACKEND_SETTINGS": None,
-            "REDIS_BACKEND_USE_SSL": None,
             "REDIS_DB": None,
             "REDIS_HOST": None,
-            "REDIS_MAX_CONNECTIONS": None,
             "REDIS_PASSWORD": None,
             "REDIS_PORT": None,
             "REDIS_RETRY_ON_TIMEOUT": False,
-            "REDIS_SOCKET_CONNECT_TIMEOUT": None,
-            "REDIS_SOCKET_KEEPALIVE": False,
-            "REDIS_SOCKET_TIMEOUT": 120.0,
             "REDIS_USERNAME": None,
-            "RESULT_BACKEND_TRANSPORT_OPTIONS": {},
-            "RESULT_EXCHANGE": "celeryresults",
             "RESULT_EXCHANGE_TYPE": "direct",
-            "RESULT_PERSISTENT": None,
             "S3_ACCESS_KEY_ID": None,
             "S3_BASE_PATH": None,
             "S3_BUCKET": None,
@@ -135,7 +110,7 @@ _GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("Results are kept as they are, so that they can be looked at.", {"RESULT_COMPRESSION": None}),
     ("Results are not cached in the client.", {"RESULT_CACHE_MAX": -1}),
     ("RESULT_EXPIRES counts for results of every kind.", {"RESULT_CHORD_EXPIRES": None, "RESULT_FAILURE_EXPIRES": None}),
-    ("Chords are counted by the result backend: nothing polls.", {"RESULT_CHORD_JOIN_TIMEOUT": 3.0, "RESULT_CHORD_RETRY_INTERVAL": 1.0}),
+    ("Chords are counted by the result backend: nothing polls.", {"RESULT_CHORD_RETRY_INTERVAL": 1.0}),
     (
         _REMOTE,
         {

@@ -1,7 +1,7 @@
 """The rows, and nothing else. What happens to them is written in the rooms that own them."""
 
 from django_tasks.models.beat import BeatRun, BeatTerm
-from django_tasks.models.queues import DeadLetter, Message, MessageState, Queue
+from django_tasks.models.queues import DeadLetter, Message, MessageState, Queue, Redelivery
 from django_tasks.models.results import ChordCounter, ChordPart, GroupResult, TaskResult
 from django_tasks.models.workers import Revocation, Worker
 
@@ -15,6 +15,7 @@ __all__ = [
     "Message",
     "MessageState",
     "Queue",
+    "Redelivery",
     "Revocation",
     "TaskResult",
     "Worker",

@@ -98,6 +98,28 @@ class DeadLetter(models.Model):
         return f"{self.task}[{self.task_id}]: {self.reason}"
 
 
+class Redelivery(models.Model):
+    """A message that a broker handed out again because a connection ended: how often it has been started, and what ended it.
+
+    Only for brokers that keep no count themselves and can't settle what a killed process held (RabbitMQ). A row
+    lives until its message is settled.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    task_id = models.CharField(_("task id"), max_length=255, unique=True)
+    starts = models.IntegerField(_("started again"), default=0)
+    cause = models.CharField(_("cause"), max_length=32, blank=True)
+    how = models.CharField(_("how"), max_length=255, blank=True)
+    updated_at = models.DateTimeField(_("updated at"), db_index=True)
+
+    class Meta:
+        verbose_name = _("redelivery")
+        verbose_name_plural = _("redeliveries")
+
+    def __str__(self) -> str:
+        return f"{self.task_id}: {self.cause or self.starts}"
+
+
 class Queue(models.Model):
     """What is known of a queue beside its messages: whether it is paused, by whom and why."""
 

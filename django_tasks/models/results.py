@@ -83,6 +83,8 @@ class ChordCounter(models.Model):
     body = models.TextField(_("body"))
     date_created = models.DateTimeField(_("created at"))
     date_done = models.DateTimeField(_("sent at"), null=True, blank=True)
+    #: While somebody sends the body: until when that one is taken to be alive.
+    claimed_until = models.DateTimeField(_("being sent until"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("chord")

@@ -1,54 +1,45 @@
 """Where outcomes are kept: opening the result backend that a URL names.
 
 A scheme is looked up in the table below, then among the installed entry points of the group ``django_tasks.result_backends``
-(a name is a scheme, its value a callable that takes a ``django_tasks.urls.URL`` and returns a ``ResultBackend``).
+(a name is a scheme, its value a callable that takes a ``django_tasks.urls.URL`` and returns a ``ResultBackend``), then
+among Celery's own backends.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from django_tasks import urls
 from django_tasks.conf import settings
-from django_tasks.opening import OnceAProcess, factory_of
+from django_tasks.opening import OnceAProcess, open_url
 from django_tasks.result_backends import encoding
 from django_tasks.result_backends.backend import ResultBackend
 
-#: Scheme to ``module:callable``; the callable takes the URL.
+#: Scheme to ``module:name``: a class with ``from_urls``, or a callable that takes the URL.
 SCHEMES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "db": "django_tasks.result_backends.database:DatabaseResultBackend.from_url",
         "cache": "django_tasks.result_backends.cache:CacheResultBackend.from_url",
         "memory": "django_tasks.result_backends.memory:MemoryResultBackend.from_url",
         "disabled": "django_tasks.result_backends.disabled:DisabledResultBackend.from_url",
+        "rpc": "django_tasks.result_backends.rpc:RpcResultBackend",
+        **dict.fromkeys(("redis", "rediss", "redis+socket", "unix", "sentinel"), "django_tasks.result_backends.redis:RedisResultBackend"),
     }
 )
-#: Schemes of the contract that are not part of this release.
-PLANNED: Final = frozenset(
-    {
-        *("redis", "rediss", "redis+socket", "sentinel", "rpc", "file", "s3", "gs", "mongodb", "cassandra", "elasticsearch", "dynamodb"),
-        *("couchbase", "couchdb", "arangodb", "consul", "cosmosdbsql", "azureblockblob", "memcache", "pymemcache", "database"),
-    }
-)
+#: Every other scheme is asked of Celery's own result backends, which say what they have.
+OTHERWISE: Final = "django_tasks.result_backends.celery:CeleryResultBackend"
 ENTRY_POINT_GROUP: Final = "django_tasks.result_backends"
 
 
-def open_result_backend(url: str | None) -> ResultBackend:
+def open_result_backend(url: str | Iterable[str] | None) -> ResultBackend:
     """Open the result backend that a URL names, ``db://default`` for instance; None keeps no results.
 
     Nothing connects yet. Raises ImproperlyConfigured for a scheme that no backend has.
     """
-    parsed = urls.parse(url or "disabled://")
-    planned = f"{parsed.scheme}:// isn't there yet in this release; use db:// (a Django database) or cache:// (a Django cache)"
-    make = factory_of(
-        parsed.scheme,
-        table=SCHEMES,
-        group=ENTRY_POINT_GROUP,
-        setting="RESULT_BACKEND",
-        noun="result backend",
-        planned=planned if parsed.scheme in PLANNED or parsed.scheme.startswith("db+") else None,
+    parts = [urls.parse(part) for part in urls.failover(url or "disabled://")]
+    backend: ResultBackend = open_url(
+        parts, table=SCHEMES, group=ENTRY_POINT_GROUP, setting="RESULT_BACKEND", noun="result backend", otherwise=OTHERWISE
     )
-    backend: ResultBackend = make(parsed)
     return backend
 
 

@@ -58,7 +58,7 @@ class ReadyChord:
 class ResultBackend(ABC):
     """Where outcomes are kept. Safe for threads; connects on first use; forgets connections in a fork."""
 
-    #: Outcomes can be read back from another process.
+    #: Outcomes can be read back from another process than the one that stored them.
     reads: ClassVar[bool] = True
     #: Results are rows of this Django database alias, so they can share a transaction with its broker.
     alias: str | None = None
@@ -109,8 +109,13 @@ class ResultBackend(ABC):
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these finished parts (each task once, however often it is delivered).
 
-        Returns the chords that are complete now: each chord to exactly one caller, ever.
+        Returns the chords that are complete now: each chord to one caller, who sends its body and then calls
+        ``close_chords``. Where that call doesn't come within the backend's patience, the caller is taken for dead, and
+        counting a part again (its message is delivered again, since it was not settled) returns the chord once more.
         """
+
+    def close_chords(self, group_ids: Collection[str]) -> None:
+        """Note that the bodies of these chords have been sent, or have failed: nobody gets them again."""
 
     @abstractmethod
     def expire(self, before: datetime, *, limit: int) -> int:

@@ -33,7 +33,7 @@ class DatabaseBroker(Broker):
     never sent, and no hook is needed for it.
     """
 
-    delays: ClassVar[bool] = True
+    delays = True
     joins_transaction: ClassVar[bool] = True
     recovers: ClassVar[bool] = True
     priorities: ClassVar[int] = 356

@@ -1,0 +1,151 @@
+"""Redis servers: one client for a URL or a fail-over list, and what its errors mean to a user.
+
+Servers, sockets, TLS and Sentinel are reached alike; the broker and the result backend differ in what they then do.
+"""
+
+import logging
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.urls import URL
+
+logger = logging.getLogger("django_tasks.redis")
+
+SENTINEL_PORT: Final = 26379
+_CERTIFICATES: Final = {"CERT_NONE": "none", "CERT_OPTIONAL": "optional", "CERT_REQUIRED": "required"}
+_SSL_MODES: Final = {ssl.CERT_NONE: "none", ssl.CERT_OPTIONAL: "optional", ssl.CERT_REQUIRED: "required"}
+
+
+class RedisServer:
+    """The server of the first URL that answers. Safe for threads; nothing connects before the first command."""
+
+    def __init__(self, urls: Sequence[URL], settings: Mapping[str, Any], *, setting: str) -> None:
+        """Take the addresses and redis-py's own options: ``socket_timeout``, ``max_connections``, ``ssl_ca_certs`` ...
+
+        ``settings`` may also hold ``master_name`` and ``sentinel_kwargs`` for Sentinel. ``setting`` names what a
+        project would change, for messages.
+        """
+        self.urls = list(urls)
+        self.setting = setting
+        self._options = dict(settings)
+        self._lock = Lock()
+        self._at = 0
+        self._clients: dict[int, Any] = {}
+
+    @property
+    def client(self) -> Any:
+        """The client of the address that is in use (``redis.Redis``; replies are bytes)."""
+        at = self._at
+        client = self._clients.get(at)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(at) or self._clients.setdefault(at, self._open(self.urls[at]))
+        return client
+
+    @property
+    def database(self) -> int:
+        """Number of the database in use: part of the names of pub/sub channels."""
+        return int(self.client.connection_pool.connection_kwargs.get("db") or 0)
+
+    @contextmanager
+    def reaching(self, doing: str) -> Iterator[Any]:
+        """Give the client; what goes wrong with it is raised as OperationalError, and the next call tries the next address."""
+        at = self._at
+        try:
+            yield self.client
+        except RedisError as error:
+            if isinstance(error, RedisConnectionError | RedisTimeoutError) and not isinstance(error, AuthenticationError):
+                self._turn_from(at)
+            raise OperationalError(
+                f"{doing} failed at {self.urls[at]}: {str(error) or type(error).__name__}.{_hint(error, self.setting)}"
+            ) from error
+
+    def close(self) -> None:
+        """Close all connections; the next command opens new ones."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.connection_pool.disconnect()
+
+    def _turn_from(self, at: int) -> None:
+        if len(self.urls) > 1:
+            with self._lock:
+                if self._at == at:
+                    self._at = (at + 1) % len(self.urls)
+                    logger.warning("%s does not answer; turning to %s", self.urls[at], self.urls[self._at])
+
+    def _open(self, url: URL) -> Any:
+        # What is to be tried again is decided above, where it is known what was being done; redis-py would also wait.
+        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "health_check_interval": 25, "client_name": "django_tasks"}
+        options |= {name: value for name, value in self._options.items() if name not in {"master_name", "sentinel_kwargs", "ssl"}}
+        options |= _tls(self._options.get("ssl"))
+        try:
+            if url.scheme.startswith("sentinel"):
+                return self._through_sentinel(url, options)
+            return redis.Redis.from_url(_for_redis_py(url), **options)
+        except (ValueError, TypeError) as error:
+            raise ImproperlyConfigured(f"{self.setting}: {url} can't be used: {error}") from error
+
+    def _through_sentinel(self, url: URL, options: dict[str, Any]) -> Any:
+        name = self._options.get("master_name") or url.options.get("master_name")
+        if not name:
+            raise ImproperlyConfigured(
+                f"{self.setting}: {url} needs the name of the master that the sentinels watch, as 'master_name' in the transport options"
+            )
+        addresses = [_sentinel_address(one) for one in self.urls]
+        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+            addresses,
+            min_other_sentinels=int(self._options.get("min_other_sentinels", 0)),
+            sentinel_kwargs={"socket_timeout": 2.0, **(self._options.get("sentinel_kwargs") or {})},
+            db=int(url.path or 0),
+            username=url.username,
+            password=url.password,
+            **{key: value for key, value in options.items() if key != "min_other_sentinels"},
+        )
+        return sentinel.master_for(str(name))
+
+
+def _sentinel_address(url: URL) -> tuple[str, int]:
+    return url.host or "127.0.0.1", url.port or SENTINEL_PORT
+
+
+def _for_redis_py(url: URL) -> str:
+    """Spell a URL as redis-py reads it: Celery writes redis+socket:///path?virtual_host=1, and CERT_NONE."""
+    text = url.text
+    if url.scheme in {"redis+socket", "unix"}:
+        text = "unix://" + text.partition("://")[2].replace("virtual_host=", "db=")
+    for celerys, value in _CERTIFICATES.items():
+        text = text.replace(f"ssl_cert_reqs={celerys}", f"ssl_cert_reqs={value}")
+    return text
+
+
+def _tls(given: Any) -> dict[str, Any]:
+    """Read BROKER_USE_SSL and REDIS_BACKEND_USE_SSL: True, or redis-py's ssl_... options with the ssl module's constants."""
+    if not given:
+        return {}
+    options = dict(given) if isinstance(given, Mapping) else {}
+    mode = options.get("ssl_cert_reqs")
+    if mode in _SSL_MODES or mode in _CERTIFICATES:
+        options["ssl_cert_reqs"] = _SSL_MODES.get(mode) or _CERTIFICATES.get(str(mode))
+    return {**options, "ssl": True}
+
+
+def _hint(error: RedisError, setting: str) -> str:
+    text = str(error)
+    if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in text or "WRONGPASS" in text:
+        return f" User and password stand in {setting}: redis://user:password@host:6379/0."
+    if "OOM" in text and isinstance(error, ResponseError):
+        return " The server's memory is full (maxmemory) and it may evict nothing; what waits in it can still be worked off."
+    return ""
