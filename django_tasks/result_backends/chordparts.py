@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 
 from django_tasks import states
+from django_tasks.conf import settings
 from django_tasks.exceptions import BackendGetMetaError
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.encoding import encode_value
+
+
+def claim_patience() -> float:
+    """Seconds for which whoever completes a chord may take to send its body, connecting to the broker a few times included."""
+    return float(2 * settings.RESULT_CHORD_JOIN_TIMEOUT + 4 * settings.BROKER_CONNECTION_TIMEOUT)
 
 
 def place(position: int | None) -> tuple[bool, int]:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 from django_tasks import clock
@@ -14,34 +15,42 @@ _PLAIN: Final = (
     *("traceback", "name", "worker", "queue", "retries", "group_id", "parent_id", "root_id"),
     *("group_index", "runtime", "periodic_task_name"),
 )
+_TEXTS: Final = ("name", "worker", "queue", "group_id", "parent_id", "root_id", "periodic_task_name")
+_texts_of: Final = attrgetter(*_TEXTS)
+_quoted: Final = json.encoder.encode_basestring_ascii
 
 
 def to_document(meta: ResultMeta) -> str:
-    """Write Celery's document. A result of another serializer than JSON lies in it as text, with its content type."""
-    document: dict[str, Any] = {
-        "task_id": meta.task_id,
-        "status": meta.status,
-        "result": None,
-        "children": meta.children,
-        "date_done": _iso(meta.date_done),
-        "traceback": None,
-        **{name: value for name in _PLAIN if (value := getattr(meta, name)) is not None},
-    }
+    """Write Celery's document. A result of another serializer than JSON lies in it as text, with its content type.
+
+    The state comes first, then what may have to be compared with it: the Redis backend looks for them in the text.
+    """
+    # Put together from pieces, since encoding a dictionary takes four times as long, and this is done for every task.
+    pieces = [f'{{"status":{_quoted(meta.status)}']
     if meta.date_started is not None:
-        document["date_started"] = _iso(meta.date_started)
-    if meta.content_type != JSON_TYPE:
-        document.update(result=meta.result, content_type=meta.content_type, content_encoding=meta.content_encoding)
-        return _with(dumps_json(document), meta)
-    del document["result"]
-    return _with(dumps_json(document), meta, result=meta.result)
-
-
-def _with(document: str, meta: ResultMeta, **texts: str | None) -> str:
+        pieces.append(f',"date_started":"{meta.date_started.isoformat()}"')
+    pieces.append(f',"retries":{meta.retries:d},"task_id":{_quoted(meta.task_id)}')
+    pieces += [f',"{name}":{_quoted(value)}' for name, value in zip(_TEXTS, _texts_of(meta), strict=True) if value is not None]
+    if meta.runtime is not None:
+        pieces.append(f',"runtime":{dumps_json(meta.runtime)}')
+    if meta.group_index is not None:
+        pieces.append(f',"group_index":{dumps_json(meta.group_index)}')
+    done = "null" if meta.date_done is None else f'"{meta.date_done.isoformat()}"'
+    children = "null" if meta.children is None else dumps_json(meta.children) if meta.children else "[]"
+    traceback = "null" if meta.traceback is None else _quoted(meta.traceback)
+    pieces.append(f',"date_done":{done},"children":{children},"traceback":{traceback}')
+    if meta.content_type == JSON_TYPE:
+        pieces.append(f',"result":{"null" if meta.result is None else meta.result}')
+    else:
+        kind, encoding = _quoted(meta.content_type), _quoted(meta.content_encoding)
+        result = "null" if meta.result is None else _quoted(meta.result)
+        pieces.append(f',"result":{result},"content_type":{kind},"content_encoding":{encoding}')
     # Spliced, not read and written again: they are JSON already.
-    texts |= {"args": meta.args, "kwargs": meta.kwargs}
-    if "result" in texts and texts["result"] is None:
-        texts["result"] = "null"
-    return document[:-1] + "".join(f',"{name}":{text}' for name, text in texts.items() if text is not None) + "}"
+    if meta.args is not None:
+        pieces.append(f',"args":{meta.args}')
+    if meta.kwargs is not None:
+        pieces.append(f',"kwargs":{meta.kwargs}')
+    return "".join(pieces) + "}"
 
 
 def from_document(text: str | bytes) -> ResultMeta:
@@ -75,10 +84,6 @@ def _meta(document: dict[str, Any]) -> ResultMeta:
 
 def _text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
 
 
 def _time(stored: Any) -> datetime | None:

@@ -132,7 +132,7 @@ class ChordContract(ResultProbes):
 
     def test_expiry_spares_what_a_chord_needs(self, backend: ResultBackend) -> None:
         """The results of a chord's parts must stay as long as the chord waits for others."""
-        if not self.EXACT:
+        if not self.EXPIRES:
             return
         group_id, before = new_id(), clock.now() - timedelta(hours=1)
         backend.open_chord(group_id, 2, BODY)

@@ -8,7 +8,7 @@
             backend.close()
 
 Every test uses ids of its own, so the store need not be empty. ``EXACT = False`` is for stores without transactions: it
-leaves out the tests in which writers race, and those in which the backend itself deletes what is old.
+leaves out the tests in which writers race. ``EXPIRES = False`` is for stores that delete what is old by themselves.
 """
 # ruff: noqa: S101  asserting is what a contract does
 
@@ -247,7 +247,7 @@ class ResultBackendContract(ChordContract):
 
     def test_expire(self, backend: ResultBackend) -> None:
         """Up to ``limit`` results that ended before the time must go, and no others."""
-        if not self.EXACT:
+        if not self.EXPIRES:
             assert backend.expire(clock.now(), limit=10) >= 0
             return
         before = datetime(2001, 1, 1, tzinfo=UTC)

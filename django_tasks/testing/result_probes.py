@@ -51,8 +51,10 @@ def part(group_id: str, position: int | None, **fields: Any) -> ResultMeta:
 class ResultProbes:
     """Parts of the contract's tests."""
 
-    #: Whether concurrent writes are exact, and the backend itself deletes what is old.
+    #: Whether concurrent writes are exact.
     EXACT: ClassVar[bool] = True
+    #: Whether the backend itself deletes what is old; otherwise the store does it.
+    EXPIRES: ClassVar[bool] = True
 
     @staticmethod
     def status(backend: ResultBackend, task_id: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.db import connections
 
+from django_tasks.messages import new_id
+from django_tasks.result_backends import open_result_backend
 from django_tasks.result_backends.backend import ResultBackend
 from django_tasks.result_backends.cache import CacheResultBackend
 from django_tasks.result_backends.database import DatabaseResultBackend
@@ -34,6 +36,7 @@ class TestMemory(ResultBackendContract):
 
 class TestCache(ResultBackendContract):
     EXACT = False
+    EXPIRES = False
 
     @pytest.fixture
     def backend(self, settings) -> ResultBackend:
@@ -45,6 +48,7 @@ class TestCache(ResultBackendContract):
 @pytest.mark.redis
 class TestCacheInRedis(ResultBackendContract):
     EXACT = False
+    EXPIRES = False
 
     @pytest.fixture
     def backend(self, settings) -> Iterator[ResultBackend]:
@@ -62,6 +66,24 @@ class TestCacheInRedis(ResultBackendContract):
         settings.DJANGO_TASKS = {"RESULT_EXPIRES": 60}
         yield CacheResultBackend()
         caches["default"].close()
+
+
+@pytest.mark.redis
+class TestRedis(ResultBackendContract):
+    EXPIRES = False
+
+    @pytest.fixture
+    def backend(self, settings) -> Iterator[ResultBackend]:
+        from tests.services import SERVICES
+
+        settings.DJANGO_TASKS = {
+            "RESULT_BACKEND": SERVICES["redis"].url.rpartition("/")[0] + "/2",
+            "RESULT_EXPIRES": 60,
+            "RESULT_BACKEND_TRANSPORT_OPTIONS": {"global_keyprefix": f"contract-{new_id()}:"},
+        }
+        backend = open_result_backend(settings.DJANGO_TASKS["RESULT_BACKEND"])
+        yield backend
+        backend.close()
 
 
 @pytest.mark.django_db(transaction=True)

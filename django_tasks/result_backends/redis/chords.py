@@ -1,0 +1,132 @@
+"""Chords as Celery counts them: its keys, its entries for parts, and its claim on the body, so that fleets may mix.
+
+Beside the group's key lie ``.s`` how many parts are expected, ``.t`` how many more came, ``.j`` the parts, ``.d`` which of
+them have been counted, and ``.c`` who sends the body: a token that lapses, then ``done``. Two keys are ours: when each of
+our claims lapses, and the bodies of what was claimed, so that another can send what its first claimant did not.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from django_tasks import states
+from django_tasks.conf import settings
+from django_tasks.messages import new_id
+from django_tasks.result_backends.backend import ReadyChord, ResultMeta
+from django_tasks.result_backends.chordparts import claim_patience
+from django_tasks.result_backends.redis import scripts
+from django_tasks.serializers import JSON_TYPE, dumps_json, loads_json
+
+#: Seconds for which a chord whose body was sent can't be opened again.
+_DONE: Final = 7200
+_DAY: Final = 86400
+#: Under this name lies, in a part's entry, a result that is no JSON.
+_CONTENT: Final = "__content__"
+
+
+class Run(Protocol):
+    """What runs a script in the server."""
+
+    def __call__(self, doing: str, script: str, keys: Sequence[str], values: Sequence[Any]) -> Any:
+        """Return what the script returns."""
+
+
+class Chords:
+    """The chords whose keys begin with ``prefix``. ``ordered``: parts are kept in the header's order (Celery's default)."""
+
+    def __init__(self, run: Run, *, prefix: str, ordered: bool) -> None:
+        self._run = run
+        self._prefix = prefix
+        self._ordered = "1" if ordered else "0"
+        own = prefix.removesuffix("celery-taskset-meta-")
+        self._own = f"{own}django-tasks-chord-claims", f"{own}django-tasks-chord-bodies"
+
+    def open(self, group_id: str, size: int) -> None:
+        """Expect ``size`` parts."""
+        self._run("Opening a chord", scripts.OPEN, (self._prefix + group_id,), (size, _lifetime()))
+
+    def grow(self, group_id: str, by: int) -> None:
+        """Expect ``by`` more parts."""
+        self._run("Growing a chord", scripts.GROW, (self._prefix + group_id,), (by, _lifetime()))
+
+    def count(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
+        """Count these parts; return the chords that are complete now, or have failed now, claimed for the caller."""
+        groups: dict[str, list[ResultMeta]] = {}
+        for meta in metas:
+            if meta.group_id is not None and meta.status in states.READY_STATES:
+                groups.setdefault(meta.group_id, []).append(meta)
+        if not groups:
+            return []
+        bodies = {group_id: next((part.chord for part in parts if part.chord), {}) for group_id, parts in groups.items()}
+        values: list[Any] = [new_id(), int(claim_patience() * 1000), _lifetime(), self._ordered]
+        for group_id, parts in groups.items():
+            values += (dumps_json(bodies[group_id]), len(parts))
+            values += (value for part in parts for value in _counted(part))
+        names = list(groups)
+        found = self._run("Counting chord parts", scripts.COUNT, (*self._own, *map(self._prefix.__add__, names)), values)
+        ready = [(names[int(number)], entries) for number, entries in zip(found[::2], found[1::2], strict=True)]
+        return [ReadyChord(group_id, bodies[group_id], self._parts(group_id, entries)) for group_id, entries in ready]
+
+    def close(self, group_ids: Collection[str]) -> None:
+        """Note that the bodies have been sent, and delete the rest."""
+        if group_ids:
+            self._run("Closing chords", scripts.CLOSE, (*self._own, *map(self._prefix.__add__, group_ids)), (_DONE,))
+
+    def reclaim(self, limit: int) -> list[ReadyChord]:
+        """Claim anew what was claimed and not closed in time."""
+        found = self._run(
+            "Looking for chords left behind", scripts.RECLAIM, self._own, (new_id(), int(claim_patience() * 1000), self._ordered, limit)
+        )
+        chords = []
+        for key, body, entries in zip(found[::3], found[1::3], found[2::3], strict=True):
+            group_id = key.decode().removeprefix(self._prefix)
+            chords.append(ReadyChord(group_id, loads_json(body), self._parts(group_id, entries)))
+        return chords
+
+    def _parts(self, group_id: str, entries: Sequence[bytes]) -> list[ResultMeta]:
+        return list(_ordered(group_id, entries) if self._ordered == "1" else (_part(group_id, entry, None) for entry in entries))
+
+
+def _lifetime() -> int:
+    # Longer than results, if need be: with the counter the body would be lost.
+    return max(_DAY, int(settings.RESULT_EXPIRES or 30 * _DAY))
+
+
+def _counted(part: ResultMeta) -> tuple[str, str, str, str]:
+    place = "+inf" if part.group_index is None else str(part.group_index)
+    return part.task_id, place, _entry(part), "0" if part.status == states.SUCCESS else "1"
+
+
+def _entry(part: ResultMeta) -> str:
+    """Write a part as Celery does: ``[1, id, state, result]``."""
+    if part.content_type == JSON_TYPE:
+        result = part.result or "null"
+    else:
+        result = dumps_json({_CONTENT: [part.content_type, part.content_encoding, part.result]})
+    return f'[1,{dumps_json(part.task_id)},"{part.status}",{result}]'
+
+
+def _ordered(group_id: str, entries: Sequence[Any]) -> Iterator[ResultMeta]:
+    # Scores come as text in the old protocol; in the new one a script still gets them so.
+    for entry, score in zip(entries[::2], entries[1::2], strict=True):
+        place = float(score)
+        yield _part(group_id, entry, None if place == float("inf") else int(place))
+
+
+def _part(group_id: str, entry: bytes, place: int | None, *, read: Callable[[bytes], Any] = json.loads) -> ResultMeta:
+    # Not loads_json: what the values of «__type__» stand for is for whoever decodes the result.
+    _, task_id, status, result = read(entry)
+    content_type, content_encoding, text = JSON_TYPE, "utf-8", None
+    if isinstance(result, dict) and len(result) == 1 and _CONTENT in result:
+        content_type, content_encoding, text = result[_CONTENT]
+    else:
+        text = json.dumps(result, separators=(",", ":"))
+    return ResultMeta(
+        task_id=task_id,
+        status=status,
+        result=text,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        group_id=group_id,
+        group_index=place,
+    )
