@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -14,7 +14,7 @@ from typing import Any, Final
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils.module_loading import import_string
 
-from django_tasks import brokers, routing, signals
+from django_tasks import brokers, parking, result_backends, routing, signals
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
@@ -27,12 +27,17 @@ logger = logging.getLogger("django_tasks.client")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and when publishing is tried again. Seconds; ``max_retries=None`` never gives up."""
+    """How often and when publishing is tried again. Seconds; ``max_retries=None`` never gives up.
+
+    Celery's meaning: the first retry waits ``interval_start``, each further one ``interval_step`` longer, none longer than
+    ``interval_max``. ``retry_errors`` names exceptions that are tried again beside OperationalError.
+    """
 
     max_retries: int | None = 3
     interval_start: float = 0.0
     interval_step: float = 0.2
     interval_max: float = 1.0
+    retry_errors: tuple[type[Exception], ...] = ()
 
     def delay(self, attempt: int) -> float | None:
         """Seconds before retry number ``attempt`` (from 0); None when there is to be none."""
@@ -43,14 +48,18 @@ class RetryPolicy:
     @classmethod
     def of(cls, policy: dict[str, Any] | None) -> "RetryPolicy":
         """Read a ``retry_policy`` dictionary over the defaults of TASK_PUBLISH_RETRY_POLICY."""
-        known = {"max_retries", "interval_start", "interval_step", "interval_max"}
         given = {**settings.TASK_PUBLISH_RETRY_POLICY, **(policy or {})}
-        return cls(**{name: value for name, value in given.items() if name in known})
+        known = {name: value for name, value in given.items() if name in _POLICY}
+        if "retry_errors" in known:
+            known["retry_errors"] = tuple(known["retry_errors"] or ())
+        return cls(**known)
 
 
+_POLICY: Final = frozenset(RetryPolicy.__dataclass_fields__)
 NO_RETRY: Final = RetryPolicy(max_retries=0)
 #: From this many messages on the garbage collector is held back.
 MANY: Final = 500
+_FOR_EVER: Final = float("inf")
 
 
 def publish(
@@ -63,8 +72,9 @@ def publish(
     """Publish all messages in one round trip, or none of them.
 
     Inside a transaction they leave when it commits (``TASK_PUBLISH_ON_COMMIT``; ``on_commit`` overrides it): as rows of
-    that transaction with the database broker on the same database, by a commit hook with any other. They are
-    encoded at once either way, so that what can't be serialized is raised here.
+    that transaction with the database broker on the same database; with any other by way of the outbox
+    (``TASK_PUBLISH_OUTBOX``), or by a commit hook. They are encoded at once in any case, so that what can't be serialized
+    is raised here. What the broker can't delay for as long as it asks waits in the database (``django_tasks.parking``).
 
     Raises EncodeError, QueueNotFound, and OperationalError when the broker can't be reached within the retry policy.
     """
@@ -75,6 +85,16 @@ def publish(
     tries = RetryPolicy.of(retry_policy) if (settings.TASK_PUBLISH_RETRY if retry is None else retry) else NO_RETRY
     deferred = settings.TASK_PUBLISH_ON_COMMIT if on_commit is None else on_commit
     _send(envelopes, tries, deferred=deferred)
+
+
+def forward(envelopes: Sequence[Envelope]) -> None:
+    """Send these envelopes as they are: to the broker, or into the parking lot where it can't delay them that long.
+
+    Once and at once: no middleware, no signals, no waiting for a commit, no second try. Raises OperationalError when the broker
+    or the parking lot can't be reached; then nothing was sent.
+    """
+    if envelopes:
+        _deliver(brokers.current(), envelopes)
 
 
 @contextmanager
@@ -95,6 +115,8 @@ def undisturbed(count: int) -> Iterator[None]:
 
 
 def _prepare(messages: Sequence[TaskMessage]) -> list[Envelope]:
+    if reply_to := _reply_to():
+        messages = [message if message.reply_to else replace(message, reply_to=reply_to) for message in messages]
     wrap = _publish_chain()
     if wrap is not None:
         messages = [wrap(message) for message in messages]
@@ -102,15 +124,29 @@ def _prepare(messages: Sequence[TaskMessage]) -> list[Envelope]:
     return encode(messages, destinations, origin=origin(os.getpid()))
 
 
-def _send(envelopes: Sequence[Envelope], tries: RetryPolicy, *, deferred: bool) -> None:
+def _reply_to() -> str:
+    # Only rpc:// results are sent to whoever called; for others, publishing need not even open the backend.
+    backend = settings.RESULT_BACKEND
+    if not isinstance(backend, str) or not backend.startswith("rpc"):
+        return ""
+    return getattr(result_backends.current(), "reply_to", "") or ""
+
+
+def _send(envelopes: Sequence[Envelope], tries: RetryPolicy, *, deferred: bool, committed: tuple[str, ...] = ()) -> None:
     broker = brokers.current()
-    alias = _open_transaction(broker) if deferred else None
-    if alias is not None:
-        transaction.on_commit(partial(_send, envelopes, tries, deferred=True), using=alias)
+    opened = _open_transactions(broker, committed) if deferred else ()
+    outbox = bool(opened) and settings.TASK_PUBLISH_OUTBOX and settings.TASK_OUTBOX_DATABASE in opened
+    if opened and not outbox:
+        # The first in line; when it has committed, the next. An error in the hook is the caller's to see, as Django has it.
+        alias = opened[0]
+        transaction.on_commit(partial(_send, envelopes, tries, deferred=True, committed=(*committed, alias)), using=alias)
         return
     if signals.before_task_publish.receivers:
         envelopes = [_announced(envelope) for envelope in envelopes]
-    _hand_over(broker, envelopes, tries)
+    if outbox:
+        parking.park(envelopes)
+    else:
+        _hand_over(broker, envelopes, tries)
     if signals.after_task_publish.receivers:
         for envelope in envelopes:
             signals.after_task_publish.send(
@@ -122,14 +158,15 @@ def _send(envelopes: Sequence[Envelope], tries: RetryPolicy, *, deferred: bool) 
             )
 
 
-def _open_transaction(broker: Broker) -> str | None:
-    """Name the database whose transaction must commit before these messages may leave; None if they may leave now."""
-    open_ones = [connection.alias for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
-    if not open_ones:
-        return None
-    if broker.joins_transaction and getattr(broker, "alias", None) in open_ones:
-        return None
-    return DEFAULT_DB_ALIAS if DEFAULT_DB_ALIAS in open_ones else open_ones[0]
+def _open_transactions(broker: Broker, committed: Collection[str]) -> Sequence[str]:
+    """Name the databases whose transactions must commit before these messages may leave, the default one first.
+
+    A database in ``committed`` has done so, even where a test's transaction around it is still open.
+    """
+    opened = [connection.alias for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
+    if not opened or (broker.joins_transaction and getattr(broker, "alias", None) in opened):
+        return ()
+    return sorted((alias for alias in opened if alias not in committed), key=DEFAULT_DB_ALIAS.__ne__)
 
 
 def _announced(envelope: Envelope) -> Envelope:
@@ -152,8 +189,8 @@ def _hand_over(broker: Broker, envelopes: Sequence[Envelope], tries: RetryPolicy
     attempt = 0
     while True:
         try:
-            return broker.publish(envelopes)
-        except OperationalError as error:
+            return _deliver(broker, envelopes)
+        except (OperationalError, *tries.retry_errors) as error:
             # A failed statement has spoilt the caller's transaction: trying again inside it can't succeed.
             delay = None if _spoilt(broker) else tries.delay(attempt)
             if delay is None:
@@ -161,6 +198,13 @@ def _hand_over(broker: Broker, envelopes: Sequence[Envelope], tries: RetryPolicy
             logger.warning("Publishing %d message(s) failed, trying again in %.1fs: %s", len(envelopes), delay, error)
             time.sleep(delay)
             attempt += 1
+
+
+def _deliver(broker: Broker, envelopes: Sequence[Envelope]) -> None:
+    if broker.delays and broker.longest_delay == _FOR_EVER:
+        broker.publish(envelopes)
+    else:
+        parking.send(broker, envelopes)
 
 
 def _spoilt(broker: Broker) -> bool:

@@ -45,6 +45,10 @@ class Settings:
         _overrides[name] = value
         self.reset()
 
+    def overrides(self) -> dict[str, Any]:
+        """Return what ``override`` was given so far."""
+        return dict(_overrides)
+
     def drop_overrides(self) -> None:
         """Let Django's settings count again."""
         _overrides.clear()

@@ -49,6 +49,8 @@ class _Store:
     #: Due times of what is delayed, and of some that no longer is.
     due_times: list[tuple[datetime, int]] = field(default_factory=list)
     claimed: dict[int, _Held] = field(default_factory=dict)
+    #: When what was published, if somebody wants to know.
+    journal: list[tuple[datetime, Envelope]] | None = None
 
     def put(self, held: _Held) -> None:
         held.holder = held.until = None
@@ -132,6 +134,8 @@ class MemoryBroker(Broker):
         """Hand over all envelopes or none."""
         store, now = self._store, self.clock()
         with store.changed:
+            if store.journal is not None:
+                store.journal.extend((now, envelope) for envelope in envelopes)
             for envelope in envelopes:
                 store.last_number += 1
                 held = _Held(store.last_number, envelope)
@@ -176,6 +180,22 @@ class MemoryBroker(Broker):
         with store.changed:
             kept: Iterable[_Held] = (*store.delayed.values(), *store.claimed.values())
             return sorted({*store.ready, *(held.envelope.queue for held in kept)})
+
+    def keep_journal(self) -> list[tuple[datetime, Envelope]]:
+        """Return a list that grows with everything published from now on, each with its time."""
+        store = self._store
+        with store.changed:
+            store.journal = journal = [] if store.journal is None else store.journal
+        return journal
+
+    def waiting(self) -> list[Envelope]:
+        """Return what waits: first what may be received now, best first, then what is delayed, by its time."""
+        store = self._store
+        with store.changed:
+            store.promote(self.clock(), limit=1_000_000)
+            ready = sorted((held for line in store.ready.values() for held in line), key=lambda held: held.order)
+            later = sorted(store.delayed.values(), key=lambda held: (held.until, held.number))
+            return [held.envelope for held in (*ready, *later)]
 
     def purge(self, queue: str) -> int:
         """Delete what waits in the queue; held messages stay."""
