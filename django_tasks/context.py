@@ -31,6 +31,10 @@ class Request:
     task: Any = None
     #: Messages that leave with the outcome: ``retry(throw=False)``, ``replace``.
     pending: list[TaskMessage] = field(default_factory=list)
+    #: The task has stored a state of its own, which STARTED must not replace.
+    stored_own_state: bool = False
+    #: When the task last stored its progress (``clock.monotonic``).
+    progress_noted: float = float("-inf")
 
     @property
     def id(self) -> str | None:

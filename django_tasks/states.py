@@ -11,6 +11,8 @@ REVOKED: Final = "REVOKED"
 REJECTED: Final = "REJECTED"
 RETRY: Final = "RETRY"
 IGNORED: Final = "IGNORED"
+#: Ours: what ``Task.progress`` stores. Counts as a custom state, as in Celery's own examples.
+PROGRESS: Final = "PROGRESS"
 
 #: The task will not run any more and its result is final.
 READY_STATES: Final = frozenset({SUCCESS, FAILURE, REVOKED})

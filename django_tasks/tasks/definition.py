@@ -1,28 +1,23 @@
 """``Task``: what a task is, and how it is called."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 
-from django_tasks import result_backends
 from django_tasks.canvas import Signature, chunks, xmap, xstarmap
 from django_tasks.canvas.calls import CallOptions, Expires, build_message
-from django_tasks.canvas.dispatch import note_child, send_call
+from django_tasks.canvas.dispatch import send_call
 from django_tasks.canvas.eager import run_eagerly, travelled
 from django_tasks.conf import settings
 from django_tasks.context import Request, current_request, enter, leave
-from django_tasks.exceptions import MaxRetriesExceededError, OperationalError, Retry
+from django_tasks.exceptions import OperationalError
 from django_tasks.executor import TaskHooks
 from django_tasks.messages import TaskMessage
 from django_tasks.registry import registry
 from django_tasks.result import AsyncResult, EagerResult
-from django_tasks.result_backends.backend import ResultBackend
+from django_tasks.tasks.inside import InsideRun
 from django_tasks.tasks.options import CALL_DEFAULTS, Follows, FromSettings
-from django_tasks.tasks.replacing import add_to_chord, replacement, send_replacement, signature_of_request
-from django_tasks.tasks.retries import give_up, next_message, raise_over_current
-from django_tasks.tasks.statekeeping import store_state
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -31,7 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Task(TaskHooks, Generic[P, R]):
+class Task(InsideRun[R], TaskHooks, Generic[P, R]):
     """A task: the function to run, its options, and the ways to call it.
 
     ``@shared_task`` makes one of a function. For one of your own class, subclass it, write ``run``, and register an
@@ -39,19 +34,12 @@ class Task(TaskHooks, Generic[P, R]):
     attributes; those that are None or not set follow the settings.
     """
 
-    MaxRetriesExceededError: ClassVar[type[MaxRetriesExceededError]] = MaxRetriesExceededError
     OperationalError: ClassVar[type[OperationalError]] = OperationalError
 
     #: The project's app, ``django_tasks.app``.
     app: ClassVar[Any] = None
-    #: Name by which messages call the task; ``module.function`` unless given.
-    name: str = ""
     #: Check arguments where the task is called.
     typing: bool = True
-    #: Retries before giving up; None never gives up.
-    max_retries: int | None = 3
-    #: Seconds before a retry that names no time.
-    default_retry_delay: float = 180
     #: Exceptions that mean: try again.
     autoretry_for: Sequence[type[BaseException]] = ()
     #: Exceptions that don't, although ``autoretry_for`` covers them.
@@ -285,98 +273,6 @@ class Task(TaskHooks, Generic[P, R]):
     def chunks(self, it: Iterable[Any], n: int) -> chunks:
         """Return a signature that calls the task with each item's elements, in messages of ``n`` items."""
         return chunks(self.s(), it, n)
-
-    # ---- from inside a run
-
-    @property
-    def request(self) -> Request:
-        """The run that goes on here; outside of one an empty request with ``called_directly``."""
-        request = current_request()
-        if request is not None and request.task is self:
-            return request
-        return Request(message=TaskMessage(id="", task=self.name), called_directly=True, task=self)
-
-    @property
-    def backend(self) -> ResultBackend:
-        """The result backend."""
-        return result_backends.current()
-
-    def retry(
-        self,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        exc: BaseException | None = None,
-        throw: bool = True,
-        eta: datetime | None = None,
-        countdown: float | None = None,
-        max_retries: int | None = None,
-        **options: Any,
-    ) -> Retry:
-        """Try the task again later: ``raise self.retry(exc=error, countdown=60)``. The same id, one retry more.
-
-        Raises Retry, which ends this run; ``throw=False`` returns it, and the run goes on. When ``max_retries`` is used
-        up raises ``exc``, or MaxRetriesExceededError without one.
-        """
-        request = self.request
-        if request.called_directly:
-            raise_over_current(exc or Retry("Task can be retried", None))
-        limit = self.max_retries if max_retries is None else max_retries
-        if eta is None and countdown is None:
-            countdown = self.default_retry_delay
-        message = next_message(request, self.run, args, kwargs, when=(countdown, eta), options=options)
-        if limit is not None and message.retries > limit:
-            give_up(exc or self._too_many(message))
-        retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=signature_of_request(self, message))
-        retry.task_message = message
-        if throw:
-            raise retry
-        request.pending.append(message)
-        return retry
-
-    def _too_many(self, message: TaskMessage) -> BaseException:
-        text = f"Can't retry {self.name}[{message.id}] args:{message.args} kwargs:{message.kwargs}"
-        return self.MaxRetriesExceededError(text, task_args=message.args, task_kwargs=message.kwargs)
-
-    def signature_from_request(
-        self, request: Request | None = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra_options: Any
-    ) -> Signature[R]:
-        """Return a signature that calls this task as a request did, with other arguments and options if given."""
-        message = (self.request if request is None else request).message
-        if queue is not None:
-            extra_options["queue"] = queue
-        return signature_of_request(self, message, args, kwargs, extra_options)
-
-    def replace(self, sig: Signature[Any]) -> Any:
-        """Let another signature run instead, under this task's id and with all that follows it: ``return self.replace(sig)``.
-
-        Raises Ignore, which ends this run; in eager mode returns the value.
-        """
-        return self.on_replace(replacement(self.request, sig))
-
-    def on_replace(self, sig: Signature[Any]) -> Any:
-        """Send what replaces this task. An override must return ``super().on_replace(sig)``."""
-        return send_replacement(self.request, sig)
-
-    def add_to_chord(self, sig: Signature[Any], lazy: bool = False) -> Any:
-        """Add a task to the header of the chord that this one is a part of. ``lazy`` leaves it to you to send it."""
-        return add_to_chord(self.request, sig, lazy=lazy)
-
-    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any) -> None:
-        """Store a state of your own with details, at once: ``self.update_state(state="PROGRESS", meta={"done": 3})``.
-
-        Does nothing when the function was called directly, without a task id.
-        """
-        store_state(self, self.request, task_id, state, meta)
-
-    def send_event(self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any) -> None:
-        """Send a monitoring event of your own, where WORKER_SEND_TASK_EVENTS asks for events."""
-        if settings.WORKER_SEND_TASK_EVENTS:
-            raise NotImplementedError(f"event {type_!r} was not sent: events come in a later release; switch WORKER_SEND_TASK_EVENTS off")
-
-    def add_trail(self, result: Any) -> Any:
-        """Enter a result among the children of the task that runs here; returns the result."""
-        note_child(result)
-        return result
 
     # ---- as a value
 

@@ -820,6 +820,49 @@ class TestFromInside:
         with running(request_for(add)), pytest.raises(TypeError, match="needs a state"):
             add.update_state(meta=1)
 
+    def test_progress_is_throttled(self, world):
+        """Of calls within a quarter of a second the first is stored, and the one that reaches the end."""
+        stored = []
+
+        @shared_task(name="t.loop", bind=True)
+        def loop(self):
+            for done in range(1000):
+                self.progress(done, 1000, f"row {done}")
+                stored.append(world.results.metas["the-id"].result)
+            self.progress(1000, 1000)
+            return world.state(self.request)
+
+        request = request_for(loop)
+        with running(request):
+            assert loop.run() == "PROGRESS"
+        assert len(set(stored)) < 10
+        assert stored[0] == '{"done":0,"total":1000,"message":"row 0"}'
+        assert world.results.metas["the-id"].result == '{"done":1000,"total":1000,"message":""}'
+        assert request.stored_own_state
+
+    def test_progress_without_a_total(self, world):
+        """How much there is to do need not be known."""
+
+        @shared_task(name="t.endless", bind=True)
+        def endless(self):
+            self.progress(7)
+
+        with running(request_for(endless)):
+            endless.run()
+        assert world.results.metas["the-id"].result == '{"done":7,"total":null,"message":""}'
+
+    @pytest.mark.parametrize("numbers", [(-1, 5), ("3", 5), (float("nan"), None), (1, -5)])
+    def test_progress_of_no_numbers(self, world, add, numbers):
+        """What is no progress is said at once."""
+        with running(request_for(add)), pytest.raises(ValueError, match="progress"):
+            add.progress(*numbers)
+        assert not world.results.metas
+
+    def test_progress_of_a_direct_call(self, world, add):
+        """In a direct call nobody watches."""
+        add.progress(1, 2)
+        assert not world.results.metas
+
     def test_replace(self, world, add):
         """Another workflow runs under the task's id, with its callbacks, and before its following steps."""
 
