@@ -45,6 +45,11 @@ class RetryPolicy:
             return None
         return min(self.interval_start + attempt * self.interval_step, self.interval_max)
 
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What is tried again."""
+        return (OperationalError, *self.retry_errors)
+
     @classmethod
     def of(cls, policy: dict[str, Any] | None) -> "RetryPolicy":
         """Read a ``retry_policy`` dictionary over the defaults of TASK_PUBLISH_RETRY_POLICY."""
@@ -190,7 +195,7 @@ def _hand_over(broker: Broker, envelopes: Sequence[Envelope], tries: RetryPolicy
     while True:
         try:
             return _deliver(broker, envelopes)
-        except (OperationalError, *tries.retry_errors) as error:
+        except tries.errors as error:
             # A failed statement has spoilt the caller's transaction: trying again inside it can't succeed.
             delay = None if _spoilt(broker) else tries.delay(attempt)
             if delay is None:

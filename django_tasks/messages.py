@@ -14,6 +14,9 @@ WireSignature: TypeAlias = Mapping[str, Any]
 #: Header that counts how often a message has been handed out before; RabbitMQ's quorum queues have a header of this name.
 DELIVERY_COUNT: Final = "x-delivery-count"
 
+#: The reserved queue of the database broker in which messages wait for another broker (``django_tasks.parking``).
+PARKED: Final = "django_tasks.parked"
+
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
