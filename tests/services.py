@@ -69,3 +69,14 @@ def _try(name: str, url: str) -> None:
         )
         with closing(connection):
             connection.ping()
+    elif name == "redis":
+        import redis
+
+        with closing(redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)) as client:
+            client.ping()
+    elif name == "rabbitmq":
+        from kombu import Connection
+
+        with Connection(url, connect_timeout=2) as connection:
+            # Opens it: a wrong password or a missing virtual host shows now.
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)

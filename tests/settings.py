@@ -5,9 +5,11 @@ test databases by the variables ``SQLITE_NAME``, ``POSTGRES_NAME`` and ``MYSQL_N
 """
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +94,18 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# What a process that a test starts is told: DJANGO_TASKS keys as environment variables, as in TEST_BROKER_URL.
-DJANGO_TASKS: dict[str, Any] = {
-    name.removeprefix("TEST_"): os.environ[name] for name in ("TEST_BROKER_URL", "TEST_RESULT_BACKEND") if name in os.environ
-}
-DJANGO_TASKS.update((name.removeprefix("TEST_"), float(os.environ[name])) for name in ("TEST_WORKER_LEASE",) if name in os.environ)
+
+
+def _told() -> dict[str, Any]:
+    # What a process that a test starts is told: DJANGO_TASKS keys as environment variables, in JSON where it is more than text:
+    # TEST_BROKER_URL=db://default, TEST_WORKER_LEASE=2, TEST_BROKER_TRANSPORT_OPTIONS={"visibility_timeout": 5}.
+    from django_tasks.conf_options import OPTIONS
+
+    told: dict[str, Any] = {name: os.environ[f"TEST_{name}"] for name in OPTIONS if f"TEST_{name}" in os.environ}
+    for name, text in list(told.items()):
+        with suppress(ValueError):
+            told[name] = json.loads(text)
+    return told
+
+
+DJANGO_TASKS: dict[str, Any] = _told()

@@ -1,113 +1,26 @@
-"""Real workers in processes of their own, on the databases of the test."""
+"""Real workers in processes of their own, on the broker and the results of the test."""
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from django_tasks.result import AsyncResult
+from tests.places import EVERYWHERE, Place, open_place
+from tests.processes import DEADLINE, ROOT, StartWorker, WorkerProcess, state_of, wait_until
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-#: Seconds that anything may take before a test gives up; a slow machine is no failure.
-DEADLINE = 40.0
-
-
-def wait_until(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
-    """Return once the condition holds; fail, saying what was waited for, when the deadline has passed."""
-    end = time.monotonic() + deadline
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"waited {deadline:.0f}s in vain: {what}")
-        time.sleep(0.02)
+__all__ = ["DEADLINE", "ROOT", "StartWorker", "WorkerProcess", "state_of", "wait_until"]
 
 
-class WorkerProcess:
-    """A ``runworker`` process, its output as it comes."""
-
-    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
-        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "django", "runworker", "-l", "INFO", *arguments]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.lines.extend(self.process.stdout)
-
-    @property
-    def output(self) -> str:
-        """All that it has printed so far."""
-        return "".join(self.lines)
-
-    @property
-    def pid(self) -> int:
-        """The supervisor's process id."""
-        return self.process.pid
-
-    def children(self) -> list[int]:
-        """Process ids of its children, the node included."""
-        try:
-            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
-        except FileNotFoundError:
-            return []
-
-    def says(self, text: str) -> None:
-        """Wait until it has printed this."""
-        wait_until(lambda: text in self.output or self.process.poll() is not None, f"{text!r} from the worker, which said:\n{self.output}")
-        if text not in self.output:
-            self._reader.join(2)
-        assert text in self.output, f"the worker ended with {self.process.returncode} without saying {text!r}:\n{self.output}"
-
-    def signal(self, number: int) -> None:
-        """Signal the supervisor."""
-        self.process.send_signal(number)
-
-    def ends(self, deadline: float = DEADLINE) -> int:
-        """Wait for its end; return the exit status."""
-        try:
-            return self.process.wait(deadline)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"the worker did not end in {deadline:.0f}s:\n{self.output}")
-
-    def stop(self) -> None:
-        """Make sure that nothing of it is left."""
-        if self.process.poll() is None:
-            self.signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(5)
-        self._reader.join(2)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-
-
-StartWorker = Callable[..., WorkerProcess]
-
-
-@pytest.fixture(params=["default", pytest.param("postgres", marks=pytest.mark.postgres)])
-def place(request: pytest.FixtureRequest, transactional_db: None, settings: object, child_environment: dict[str, str]) -> str:
-    """Run the test on SQLite and on PostgreSQL: messages and results are rows of that database."""
-    alias: str = request.param
-    url = f"db://{alias}"
-    settings.DJANGO_TASKS = {"BROKER_URL": url, "RESULT_BACKEND": url}  # type: ignore[attr-defined]
-    child_environment.update(TEST_BROKER_URL=url, TEST_RESULT_BACKEND=url)
-    return alias
+@pytest.fixture(params=EVERYWHERE)
+def place(request: pytest.FixtureRequest, transactional_db: None, settings: Any, child_environment: dict[str, str]) -> Iterator[Place]:
+    """Run the test on SQLite, PostgreSQL, Redis and RabbitMQ; ``on_databases`` and its like in tests/places.py choose fewer."""
+    with open_place(request.param) as place:
+        place.use(settings, child_environment)
+        yield place
 
 
 @pytest.fixture
-def start_worker(place: str, child_environment: dict[str, str]) -> Iterator[StartWorker]:
+def start_worker(child_environment: dict[str, str]) -> Iterator[StartWorker]:
     """``start_worker("-c", "2")`` starts a worker that ends with the test."""
     started: list[WorkerProcess] = []
 
@@ -119,8 +32,3 @@ def start_worker(place: str, child_environment: dict[str, str]) -> Iterator[Star
     yield start
     for worker in started:
         worker.stop()
-
-
-def state_of(task_id: str) -> str:
-    """The state as another process would read it."""
-    return AsyncResult(task_id).state

@@ -18,7 +18,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTa
 
 from django_tasks import clock
 from django_tasks.models import BeatRun, BeatTerm, Message, TaskResult
-from tests.acceptance.conftest import ROOT, wait_until
+from tests.processes import ROOT, wait_until
 from tests.sampleapp.models import Effect
 
 pytestmark = [
@@ -95,6 +95,15 @@ class OnPostgres:
     def allow_relation(self, *_objects, **_hints):
         """Allow what is in one database."""
         return True
+
+
+@pytest.fixture(params=["default", pytest.param("postgres", marks=pytest.mark.postgres)])
+def place(request: pytest.FixtureRequest, transactional_db: None, settings, child_environment: dict[str, str]) -> str:
+    """Run the test on SQLite and on PostgreSQL: beat's own rows are what is looked at."""
+    url = f"db://{request.param}"
+    settings.DJANGO_TASKS = {"BROKER_URL": url, "RESULT_BACKEND": url}
+    child_environment.update(TEST_BROKER_URL=url, TEST_RESULT_BACKEND=url)
+    return request.param
 
 
 @pytest.fixture

@@ -3,15 +3,16 @@
 import os
 import signal
 import time
-from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
 
-from django_tasks import states
+from django_tasks import brokers, states
 from django_tasks.exceptions import NotRegistered, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from django_tasks.models import DeadLetter, Message, TaskResult, Worker
-from tests.acceptance.conftest import StartWorker, state_of, wait_until
+from tests.places import Place, on_databases, on_one_of_each, on_servers
+from tests.processes import StartWorker, alive, state_of, wait_until
 from tests.sampleapp import tasks
 from tests.sampleapp.models import Effect
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True, da
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo"])
-def test_every_pool_runs_functions_and_coroutines(start_worker: StartWorker, pool: str) -> None:
+def test_every_pool_runs_functions_and_coroutines(start_worker: StartWorker, place: Place, pool: str) -> None:
     """Results of both kinds come back, and a warm shutdown ends with status 0."""
     worker = start_worker("-P", pool, "-c", "2")
     sums = [tasks.add.delay(number, 1) for number in range(20)]
@@ -30,7 +31,8 @@ def test_every_pool_runs_functions_and_coroutines(start_worker: StartWorker, poo
     assert worker.ends() == 0, worker.output
 
 
-def test_a_failure_comes_back_as_its_own_class_with_its_traceback(start_worker: StartWorker) -> None:
+@on_one_of_each
+def test_a_failure_comes_back_as_its_own_class_with_its_traceback(start_worker: StartWorker, place: Place) -> None:
     """The caller's get() raises what the task raised; the traceback names the task's line."""
     start_worker("-c", "1")
     result = tasks.fail.delay("on purpose")
@@ -40,7 +42,7 @@ def test_a_failure_comes_back_as_its_own_class_with_its_traceback(start_worker: 
     assert "raise ValueError(text)" in result.traceback
 
 
-def test_a_task_of_an_unknown_name_is_kept(start_worker: StartWorker, place: str) -> None:
+def test_a_task_of_an_unknown_name_is_kept(start_worker: StartWorker, place: Place) -> None:
     """Its result is FAILURE NotRegistered, and its message lies in the dead letters, ready to be replayed."""
     from django_tasks import app
 
@@ -51,10 +53,10 @@ def test_a_task_of_an_unknown_name_is_kept(start_worker: StartWorker, place: str
     dead = DeadLetter.objects.get()
     assert (dead.task, dead.task_id, dead.reason) == ("nowhere.to.be.found", result.id, "unknown task")
     worker.says("tasks dead replay")
-    assert not Message.objects.using(place).exists()
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
 
 
-def test_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(start_worker: StartWorker, place: str) -> None:
+def test_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(start_worker: StartWorker, place: Place) -> None:
     """The running task's result is there, the waiting ones are back in the queue uncounted, and the status is 0."""
     worker = start_worker("-c", "1")
     running = tasks.nap.delay(1.0)
@@ -63,12 +65,14 @@ def test_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(start_worker: 
     worker.signal(signal.SIGTERM)
     assert worker.ends() == 0, worker.output
     assert state_of(running.id) == states.SUCCESS
-    left = Message.objects.using(place).filter(task_id__in=[result.id for result in waiting])
-    assert sorted(left.values_list("deliveries", "claimed_by")) == [(0, None)] * 5
+    assert place.left() == len(waiting)
+    if place.alias:
+        left = Message.objects.using(place.alias).filter(task_id__in=[result.id for result in waiting])
+        assert sorted(left.values_list("deliveries", "claimed_by")) == [(0, None)] * 5
     assert Worker.objects.get().stopped_at is not None
 
 
-def test_cold_shutdown_stops_at_once_and_loses_nothing(start_worker: StartWorker, place: str) -> None:
+def test_cold_shutdown_stops_at_once_and_loses_nothing(start_worker: StartWorker, place: Place) -> None:
     """A second signal ends the worker although a task never returns; its message is back in the queue."""
     worker = start_worker("-c", "1")
     result = tasks.stuck.delay()
@@ -77,10 +81,12 @@ def test_cold_shutdown_stops_at_once_and_loses_nothing(start_worker: StartWorker
     worker.says("Warm shutdown")
     worker.signal(signal.SIGTERM)
     assert worker.ends() == 1
-    assert Message.objects.using(place).get().claimed_by is None
+    assert brokers.current().size(place.queue) == 1
+    if place.alias:
+        assert Message.objects.using(place.alias).get().claimed_by is None
 
 
-def test_a_child_that_dies_costs_its_task_a_try_and_nothing_else(start_worker: StartWorker, place: str) -> None:
+def test_a_child_that_dies_costs_its_task_a_try_and_nothing_else(start_worker: StartWorker, place: Place) -> None:
     """A task that kills its process is tried TASK_MAX_DELIVERIES times, fails, and becomes a dead letter; others run on."""
     start_worker("-c", "2")
     bad = tasks.die.delay("bad")
@@ -90,10 +96,10 @@ def test_a_child_that_dies_costs_its_task_a_try_and_nothing_else(start_worker: S
     assert Effect.objects.filter(key="bad").count() == 3
     assert DeadLetter.objects.get().reason == "worker lost"
     assert [result.get(timeout=30) for result in good] == [f"good {number}" for number in range(50)]
-    assert not Message.objects.using(place).exists()
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
 
 
-def test_a_killed_worker_loses_nothing(start_worker: StartWorker, place: str) -> None:
+def test_a_killed_worker_loses_nothing(start_worker: StartWorker, place: Place) -> None:
     """After kill -9 of the whole worker another one does its work, once the leases have lapsed."""
     environment = {"TEST_WORKER_LEASE": "2"}
     first = start_worker("-c", "2", **environment)
@@ -104,10 +110,11 @@ def test_a_killed_worker_loses_nothing(start_worker: StartWorker, place: str) ->
     start_worker("-c", "2", **environment)
     assert [result.get(timeout=60) for result in results] == [0.05] * 100
     assert set(Effect.objects.values_list("key", flat=True)) == {f"nap {number}" for number in range(100)}
-    wait_until(lambda: not Message.objects.using(place).exists(), "the queue to be empty")
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
 
 
-def test_children_end_when_their_supervisor_is_killed(start_worker: StartWorker) -> None:
+@on_one_of_each
+def test_children_end_when_their_supervisor_is_killed(start_worker: StartWorker, place: Place) -> None:
     """Kill -9 of the supervisor alone leaves no orphan behind that works on for ever."""
     worker = start_worker("-c", "2")
     tasks.add.delay(1, 2).get(timeout=30)
@@ -115,21 +122,22 @@ def test_children_end_when_their_supervisor_is_killed(start_worker: StartWorker)
     assert len(children) == 3
     worker.signal(signal.SIGKILL)
     worker.process.wait()
-    wait_until(lambda: not any(_alive(pid) for pid in children), "the children to end")
+    wait_until(lambda: not any(alive(pid) for pid in children), "the children to end")
 
 
-def test_a_hard_time_limit_ends_a_task_that_never_returns(start_worker: StartWorker, place: str) -> None:
+def test_a_hard_time_limit_ends_a_task_that_never_returns(start_worker: StartWorker, place: Place) -> None:
     """The task fails with TimeLimitExceeded, is not tried again, and the next one runs."""
     start_worker("-c", "1")
     bad = tasks.stuck.apply_async(time_limit=0.5)
     with pytest.raises(TimeLimitExceeded):
         bad.get(timeout=30)
     assert tasks.add.delay(1, 1).get(timeout=30) == 2
-    assert not Message.objects.using(place).exists()
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
 
 
+@on_one_of_each
 @pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio"])
-def test_a_soft_time_limit_is_raised_in_the_task(start_worker: StartWorker, pool: str) -> None:
+def test_a_soft_time_limit_is_raised_in_the_task(start_worker: StartWorker, place: Place, pool: str) -> None:
     """Functions and coroutines that wait too long fail with SoftTimeLimitExceeded."""
     start_worker("-P", pool, "-c", "2")
     for late in (tasks.nap_async.apply_async((30,), soft_time_limit=0.3), tasks.busy.apply_async((30,), soft_time_limit=0.3)):
@@ -137,7 +145,7 @@ def test_a_soft_time_limit_is_raised_in_the_task(start_worker: StartWorker, pool
             late.get(timeout=30)
 
 
-def test_retries_come_back_and_end(start_worker: StartWorker) -> None:
+def test_retries_come_back_and_end(start_worker: StartWorker, place: Place) -> None:
     """A flaky task succeeds at its third try; one that never does fails with its own error."""
     start_worker("-c", "1")
     assert tasks.flaky.delay("ok", 2).get(timeout=30) == 2
@@ -147,7 +155,7 @@ def test_retries_come_back_and_end(start_worker: StartWorker) -> None:
     assert Effect.objects.filter(key="bad").count() == 4
 
 
-def test_a_delayed_task_waits_and_then_runs_soon(start_worker: StartWorker) -> None:
+def test_a_delayed_task_waits_and_then_runs_soon(start_worker: StartWorker, place: Place) -> None:
     """It starts no earlier than its time and at most a second later; others pass it."""
     start_worker("-c", "1")
     begun = time.time()
@@ -157,7 +165,8 @@ def test_a_delayed_task_waits_and_then_runs_soon(start_worker: StartWorker) -> N
     assert 1.5 <= started - begun < 2.7
 
 
-def test_larger_priorities_run_sooner(start_worker: StartWorker) -> None:
+@on_databases
+def test_larger_priorities_run_sooner(start_worker: StartWorker, place: Place) -> None:
     """What waits is taken in the order of its priority, whatever the order in which it was sent."""
     for key, priority in (("low", -5), ("none", None), ("high", 9)):
         tasks.record.apply_async((key,), priority=priority)
@@ -166,7 +175,22 @@ def test_larger_priorities_run_sooner(start_worker: StartWorker) -> None:
     assert list(Effect.objects.order_by("id").values_list("key", flat=True)) == ["high", "none", "low"]
 
 
-def test_links_follow_success_and_failure(start_worker: StartWorker) -> None:
+@on_servers
+def test_larger_priorities_run_sooner_on_servers_too(
+    start_worker: StartWorker, place: Place, settings: Any, child_environment: dict[str, str]
+) -> None:
+    """The same scale and the same order as in a database; RabbitMQ has priorities where its queues are declared with them."""
+    place.options["TASK_QUEUE_MAX_PRIORITY"] = 9
+    place.use(settings, child_environment)
+    for key, priority in (("none", None), ("low", 1), ("high", 9), ("middle", 5)):
+        tasks.record.apply_async((key,), priority=priority)
+    worker = start_worker("-c", "1", "--drain")
+    assert worker.ends() == 0, worker.output
+    assert list(Effect.objects.order_by("id").values_list("key", flat=True)) == ["high", "middle", "low", "none"]
+
+
+@on_one_of_each
+def test_links_follow_success_and_failure(start_worker: StartWorker, place: Place) -> None:
     """Link gets the result, link_error the failed task's id."""
     start_worker("-c", "1")
     tasks.add.apply_async((2, 3), link=tasks.record.s())
@@ -175,29 +199,30 @@ def test_links_follow_success_and_failure(start_worker: StartWorker) -> None:
     assert set(Effect.objects.values_list("key", flat=True)) == {"5", failed.id}
 
 
-def test_drain_ends_when_nothing_is_left_to_run(start_worker: StartWorker, place: str) -> None:
+def test_drain_ends_when_nothing_is_left_to_run(start_worker: StartWorker, place: Place) -> None:
     """Tasks that a task sends are run, too; what is due tomorrow stays."""
-    tomorrow = tasks.add.apply_async((1, 1), countdown=86400)
+    tasks.add.apply_async((1, 1), countdown=86400)
     for number in range(100):
         tasks.add.apply_async((number, 1), link=tasks.record.s())
     worker = start_worker("-c", "2", "--drain")
     assert worker.ends() == 0, worker.output
     assert Effect.objects.count() == 100
-    assert list(Message.objects.using(place).values_list("task_id", flat=True)) == [tomorrow.id]
+    assert place.left() == 1
 
 
-def test_queues_are_chosen_and_excluded(start_worker: StartWorker, place: str) -> None:
+def test_queues_are_chosen_and_excluded(start_worker: StartWorker, place: Place) -> None:
     """-Q takes only these queues, whatever characters their names have."""
-    odd = 'größe "1"; drop % table'
+    odd, other = place.named('größe "1"; drop % table'), place.named("other")
     tasks.record.apply_async(("odd",), queue=odd)
-    tasks.record.apply_async(("other",), queue="other")
-    worker = start_worker("-c", "1", "-Q", f"{odd},other", "-X", "other", "--drain")
+    tasks.record.apply_async(("other",), queue=other)
+    worker = start_worker("-c", "1", "-Q", f"{odd},{other}", "-X", other, "--drain")
     assert worker.ends() == 0, worker.output
     assert list(Effect.objects.values_list("key", flat=True)) == ["odd"]
-    assert Message.objects.using(place).get().queue == "other"
+    assert (brokers.current().size(odd), brokers.current().size(other)) == (0, 1)
 
 
-def test_processes_are_replaced_after_their_share_of_tasks(start_worker: StartWorker) -> None:
+@on_one_of_each
+def test_processes_are_replaced_after_their_share_of_tasks(start_worker: StartWorker, place: Place) -> None:
     """With --max-tasks-per-child 5, twenty tasks need at least four processes."""
     results = [tasks.whoami.delay() for _ in range(20)]
     worker = start_worker("-c", "1", "--max-tasks-per-child", "5", "--drain")
@@ -205,7 +230,8 @@ def test_processes_are_replaced_after_their_share_of_tasks(start_worker: StartWo
     assert len({result.get(timeout=5) for result in results}) == 4
 
 
-def test_a_revoked_task_does_not_run(start_worker: StartWorker) -> None:
+@on_one_of_each
+def test_a_revoked_task_does_not_run(start_worker: StartWorker, place: Place) -> None:
     """A task revoked before a worker has it ends REVOKED; one that runs is stopped with terminate=True."""
     early = tasks.record.delay("never")
     early.revoke()
@@ -218,19 +244,20 @@ def test_a_revoked_task_does_not_run(start_worker: StartWorker) -> None:
     assert not Effect.objects.exists()
 
 
-def test_a_paused_queue_rests_until_it_is_resumed(start_worker: StartWorker) -> None:
+def test_a_paused_queue_rests_until_it_is_resumed(start_worker: StartWorker, place: Place) -> None:
     """Messages wait in a paused queue, and run once it is resumed."""
     start_worker("-c", "1")
     tasks.add.delay(1, 1).get(timeout=30)
-    call_command("tasks", "queues", "pause", "default", "--reason", "test")
+    call_command("tasks", "queues", "pause", place.queue, "--reason", "test")
     wait_until(lambda: Worker.objects.get().queues == [] or time.sleep(0.2), "the worker to notice the pause")
     waiting = tasks.record.delay("paused")
     assert tasks.record.AsyncResult(waiting.id).state == states.PENDING
-    call_command("tasks", "queues", "resume", "default")
+    call_command("tasks", "queues", "resume", place.queue)
     assert waiting.get(timeout=30) == "paused"
 
 
-def test_two_workers_of_one_name_share_the_work(start_worker: StartWorker) -> None:
+@on_one_of_each
+def test_two_workers_of_one_name_share_the_work(start_worker: StartWorker, place: Place) -> None:
     """Both run, one warns, and every task runs exactly once."""
     first = start_worker("-c", "1", "-n", "twin@here")
     tasks.add.delay(1, 1).get(timeout=30)
@@ -244,7 +271,8 @@ def test_two_workers_of_one_name_share_the_work(start_worker: StartWorker) -> No
     assert first.ends() == 0
 
 
-def test_an_unserializable_result_is_a_failure_that_says_so(start_worker: StartWorker) -> None:
+@on_databases
+def test_an_unserializable_result_is_a_failure_that_says_so(start_worker: StartWorker, place: Place) -> None:
     """The task has run, and its caller learns why there is no result."""
     start_worker("-c", "1")
     result = tasks.unserializable.delay()
@@ -255,19 +283,11 @@ def test_an_unserializable_result_is_a_failure_that_says_so(start_worker: StartW
     assert '"EncodeError"' in row.result
 
 
-def test_acks_early_runs_at_most_once(start_worker: StartWorker, place: str) -> None:
+def test_acks_early_runs_at_most_once(start_worker: StartWorker, place: Place) -> None:
     """With acks_late=False a task whose process dies fails at once and is not tried again."""
     start_worker("-c", "1")
     result = tasks.die_early.delay("early")
     with pytest.raises(WorkerLostError):
         result.get(timeout=30)
     assert Effect.objects.filter(key="early").count() == 1
-    assert not Message.objects.using(place).exists()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    wait_until(lambda: place.left() == 0, "the queue to be empty")

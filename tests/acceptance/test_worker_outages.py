@@ -12,9 +12,9 @@ import pytest
 from django.db import connections
 
 from django_tasks import states
-from django_tasks.models import Message
 from django_tasks.result import AsyncResult
-from tests.acceptance.conftest import StartWorker, wait_until
+from tests.places import Place, on_databases, with_leases
+from tests.processes import StartWorker, wait_until
 from tests.sampleapp import tasks
 from tests.sampleapp.models import Effect
 
@@ -47,24 +47,25 @@ def away(alias: str) -> Iterator[None]:
             server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
 
 
+@on_databases
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_database_that_goes_away_for_five_seconds(start_worker: StartWorker, place: str, pool: str) -> None:
+def test_a_database_that_goes_away_for_five_seconds(start_worker: StartWorker, place: Place, pool: str) -> None:
     """In the middle of a drain: no task is lost, none is stuck, and the worker is the same process as before."""
     worker = start_worker("-P", pool, "-c", "2")
     results = [tasks.nap.delay(0.05) for _ in range(TASKS)]
     results[10].get(timeout=30)
-    with away(place):
+    with away(place.alias or "default"):
         time.sleep(5)
     assert [result.get(timeout=60) for result in results] == [0.05] * TASKS
-    wait_until(lambda: not Message.objects.using(place).exists(), "the queue to be empty")
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
     assert worker.process.poll() is None, worker.output
     worker.signal(signal.SIGTERM)
     assert worker.ends() == 0, worker.output
-    if place != "default":
+    if place.alias != "default":
         assert "can't be reached" in worker.output or "does not answer" in worker.output
 
 
-def test_processes_that_are_shot_at_random(start_worker: StartWorker, place: str) -> None:
+def test_processes_that_are_shot_at_random(start_worker: StartWorker, place: Place) -> None:
     """Kill -9 of one child after another during a drain: every effect is seen, every result is there, nothing is left."""
     worker = start_worker("-c", "2")
     results = [tasks.record.delay(f"task {number}") for number in range(TASKS)]
@@ -78,11 +79,12 @@ def test_processes_that_are_shot_at_random(start_worker: StartWorker, place: str
     for result in results:
         result.get(timeout=60)
     assert Effect.objects.values("key").distinct().count() == TASKS
-    wait_until(lambda: not Message.objects.using(place).exists(), "the queue to be empty")
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
     assert worker.process.poll() is None
 
 
-def test_a_child_and_the_node_that_die_together(start_worker: StartWorker, place: str) -> None:
+@with_leases
+def test_a_child_and_the_node_that_die_together(start_worker: StartWorker, place: Place) -> None:
     """What the child held comes back at once, although the node that was to see to it died as well; no lease is waited for."""
     worker = start_worker("-c", "1")
     running = tasks.nap.delay(2.0)
@@ -92,4 +94,4 @@ def test_a_child_and_the_node_that_die_together(start_worker: StartWorker, place
         os.kill(pid, signal.SIGKILL)
     assert running.get(timeout=20) == 2.0
     assert worker.process.poll() is None
-    wait_until(lambda: not Message.objects.using(place).exists(), "the queue to be empty")
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
