@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from django_tasks.conf_options.celery_backends import CELERY_BACKENDS
 from django_tasks.conf_options.effective import EFFECTIVE
 from django_tasks.conf_options.forms import DURATION, NONE, NUMBER, Option
 from django_tasks.conf_options.ineffective import INEFFECTIVE
@@ -11,6 +12,6 @@ from django_tasks.conf_options.renamed import current_name
 from django_tasks.conf_options.transports import TRANSPORTS
 
 #: Name → option: those with an effect first.
-OPTIONS: Final[Mapping[str, Option]] = MappingProxyType({**EFFECTIVE, **TRANSPORTS, **INEFFECTIVE})
+OPTIONS: Final[Mapping[str, Option]] = MappingProxyType({**EFFECTIVE, **TRANSPORTS, **CELERY_BACKENDS, **INEFFECTIVE})
 
-__all__ = ["DURATION", "NONE", "NUMBER", "OPTIONS", "Option", "current_name"]
+__all__ = ["CELERY_BACKENDS", "DURATION", "NONE", "NUMBER", "OPTIONS", "Option", "current_name"]
