@@ -117,6 +117,14 @@ class ResultBackend(ABC):
     def close_chords(self, group_ids: Collection[str]) -> None:
         """Note that the bodies of these chords have been sent, or have failed: nobody gets them again."""
 
+    def reclaim_chords(self, limit: int) -> list[ReadyChord]:
+        """Return up to ``limit`` chords that somebody completed and did not close in time; they are the caller's now.
+
+        For maintenance: the message of a part may have been settled while a dead caller's claim still held. None where a
+        backend can't look for them.
+        """
+        return []
+
     @abstractmethod
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete up to ``limit`` results finished before this time; return how many. 0 where the store does it."""

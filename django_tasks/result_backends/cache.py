@@ -1,5 +1,6 @@
 """``cache://ALIAS``: results in a Django cache, in Celery's form. They go when RESULT_EXPIRES has passed, or when the cache is full."""
 
+import math
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, TaskError
 from django_tasks.messages import WireSignature
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
-from django_tasks.result_backends.chordparts import collected
+from django_tasks.result_backends.chordparts import claim_patience, collected
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.merging import folded, merged
 from django_tasks.serializers import dumps_json, loads_json
@@ -128,7 +129,8 @@ class CacheResultBackend(ResultBackend):
     # ---- chords
     #
     # Entries beside the group's: «.body», «.s» how many parts are expected, «.n» how many places were given out, «.p1» …
-    # what part came to that place, «.done» for the one caller that may send the body.
+    # what part came to that place, «.claim» for the one caller that may send the body, and goes by itself should that one
+    # die, and «.done» when it has been sent.
 
     def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
         """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
@@ -178,12 +180,25 @@ class CacheResultBackend(ResultBackend):
         # A part that is delivered twice has two places, and a place may be empty for a moment: only what lies there counts.
         lying = cache.get_many([f"{key}.p{place}" for place in range(1, places + 1)])
         positions = {task_id: position for position, task_id in map(loads_json, lying.values())}
-        if (len(positions) < size and not failed) or not cache.add(f"{key}.done", 1, timeout=self._timeout):
-            return None
-        # «.n» and what it counts go, so that late parts find nothing; «.done» stays, should the chord be opened again.
         found = {**{meta.task_id: meta for meta in parts}, **self.fetch(positions)}
-        cache.delete_many([f"{key}.s", f"{key}.n", f"{key}.body", *lying])
-        return ReadyChord(group_id, loads_json(body), collected(group_id, positions, found))
+        ordered = collected(group_id, positions, found)
+        # As it is kept: a part that was done well, and failed when it ran again, has not failed.
+        if len(positions) < size and all(part.status == states.SUCCESS for part in ordered):
+            return None
+        # Whole seconds: Memcached knows no others.
+        if not cache.add(f"{key}.claim", 1, timeout=math.ceil(claim_patience())):
+            return None
+        return ReadyChord(group_id, loads_json(body), ordered)
+
+    def close_chords(self, group_ids: Collection[str]) -> None:
+        """Note that the bodies of these chords have been sent."""
+        with self._reaching("Closing chords") as cache:
+            for key in (_GROUP + group_id for group_id in group_ids):
+                # First «.done», which stays, should the chord be opened again; without «.n» late parts find nothing.
+                cache.set(f"{key}.done", 1, timeout=self._timeout)
+                places = cache.get(f"{key}.n", 0)
+                lying = [f"{key}.p{place}" for place in range(1, places + 1)]
+                cache.delete_many([f"{key}.s", f"{key}.n", f"{key}.body", f"{key}.claim", *lying])
 
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete nothing: entries go by themselves."""

@@ -5,25 +5,35 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, ClassVar, Final, Self
 
 from django_tasks import clock, exceptions, states
 from django_tasks.messages import WireSignature
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
-from django_tasks.result_backends.chordparts import place
+from django_tasks.result_backends.chordparts import claim_patience, place
 from django_tasks.result_backends.merging import merged
 from django_tasks.urls import URL
 
 
 @dataclass(slots=True)
 class _Chord:
-    """A chord on its way, or, with ``done``, one that must not be complete twice."""
+    """A chord on its way, or, with ``done``, one whose body has been sent. Who completed it has until ``claimed_until``."""
 
     size: int
     body: WireSignature
     opened: datetime
     parts: dict[str, ResultMeta] = field(default_factory=dict)
     done: bool = False
+    claimed_until: float = 0.0
+
+    def claim(self, group_id: str) -> ReadyChord | None:
+        """Give the chord to the caller, unless somebody has it, or it is neither complete nor failed."""
+        failed = any(part.status != states.SUCCESS for part in self.parts.values())
+        if self.done or clock.monotonic() < self.claimed_until or (len(self.parts) < self.size and not failed):
+            return None
+        self.claimed_until = clock.monotonic() + claim_patience()
+        return ReadyChord(group_id, self.body, sorted(self.parts.values(), key=lambda part: place(part.group_index)))
 
 
 @dataclass(slots=True)
@@ -130,20 +140,28 @@ class MemoryResultBackend(ResultBackend):
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts, each once; return the chords that are complete now, or have failed now."""
         store = self._store
-        ready = []
         with store.changed:
             touched: dict[str, _Chord] = {}
             for meta in metas:
                 chord = store.chords.get(meta.group_id or "")
                 if chord is not None and not chord.done and meta.status in states.READY_STATES:
-                    chord.parts[meta.task_id] = meta
+                    chord.parts[meta.task_id] = merged(chord.parts.get(meta.task_id), meta)
                     touched[meta.group_id or ""] = chord
-            for group_id, chord in touched.items():
-                if len(chord.parts) >= chord.size or any(part.status != states.SUCCESS for part in chord.parts.values()):
-                    parts = sorted(chord.parts.values(), key=lambda part: place(part.group_index))
-                    ready.append(ReadyChord(group_id, chord.body, parts))
-                    chord.done, chord.parts = True, {}
-        return ready
+            return [ready for group_id, chord in touched.items() if (ready := chord.claim(group_id)) is not None]
+
+    def close_chords(self, group_ids: Collection[str]) -> None:
+        """Note that the bodies of these chords have been sent."""
+        store = self._store
+        with store.changed:
+            for chord in (store.chords[group_id] for group_id in group_ids if group_id in store.chords):
+                chord.done, chord.parts = True, {}
+
+    def reclaim_chords(self, limit: int) -> list[ReadyChord]:
+        """Claim up to ``limit`` chords anew that somebody completed and did not close in time."""
+        store = self._store
+        with store.changed:
+            claimed = (chord.claim(group_id) for group_id, chord in store.chords.items() if chord.claimed_until)
+            return list(islice((ready for ready in claimed if ready is not None), limit))
 
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete up to ``limit`` old results, and the old groups and chords; parts of an unfinished chord stay with it."""

@@ -2,14 +2,20 @@
 # ruff: noqa: S101  asserting is what a contract does
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+from django.conf import settings
+from django.test import override_settings
 
 from django_tasks import clock, states
 from django_tasks.messages import new_id
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 from django_tasks.result_backends.encoding import encode_value
+
+T = TypeVar("T")
 
 #: Seconds after which a test that waits gives up.
 PATIENCE = 20.0
@@ -53,6 +59,8 @@ class ResultProbes:
 
     #: Whether concurrent writes are exact.
     EXACT: ClassVar[bool] = True
+    #: Whether a complete chord is claimed for a time, and handed out again where nobody closes it.
+    CLAIMS: ClassVar[bool] = True
     #: Whether the backend itself deletes what is old; otherwise the store does it.
     EXPIRES: ClassVar[bool] = True
 
@@ -65,6 +73,21 @@ class ResultProbes:
     def plain(value: Any) -> Any:
         """Turn tuples into lists: JSON knows no tuples, and memory does."""
         return [ResultProbes.plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+    @staticmethod
+    def until(found: Callable[[], T]) -> T:
+        """Ask until the answer is something, which may take seconds."""
+        end = clock.monotonic() + PATIENCE
+        while not (answer := found()):
+            assert clock.monotonic() < end, "it did not come"
+            time.sleep(0.02)
+        return answer
+
+    @staticmethod
+    def impatient() -> override_settings:
+        """Let claims of chords lapse within a second or so."""
+        own = getattr(settings, "DJANGO_TASKS", {})
+        return override_settings(DJANGO_TASKS={**own, "RESULT_CHORD_JOIN_TIMEOUT": 0.1, "BROKER_CONNECTION_TIMEOUT": 0.1})
 
     def in_thread(self, work: Callable[[], None]) -> None:
         """Run in a thread; override it to close what a thread opens."""

@@ -84,6 +84,9 @@ def test_times_without_zones(settings, use_tz, zone):
     backend.store_group("g", [])
     backend.open_chord("g", 1, BODY)
     assert len(backend.count_chord_parts([part("g", 0)])) == 1
+    assert backend.count_chord_parts([part("g", 0)]) == []
+    assert backend.reclaim_chords(10) == []
+    backend.close_chords(["g"])
     assert backend.expire(clock.now() + timedelta(seconds=1), limit=10) == 2
 
 
@@ -100,6 +103,7 @@ def test_results_share_the_callers_transaction(backend, alias):
         with transaction.atomic(using=alias):
             backend.store([stored])
             assert len(backend.count_chord_parts([part(group_id, 0)])) == 1
+            backend.close_chords([group_id])
             raise Rolled
 
     with pytest.raises(Rolled):
@@ -108,7 +112,9 @@ def test_results_share_the_callers_transaction(backend, alias):
     with transaction.atomic(using=alias):
         backend.store([stored])
         assert len(backend.count_chord_parts([part(group_id, 0)])) == 1
+        backend.close_chords([group_id])
     assert kept(backend, stored)[0].status == states.SUCCESS
+    assert backend.count_chord_parts([part(group_id, 0)]) == []
 
 
 def bad_ones(alias):
@@ -364,6 +370,11 @@ def test_a_complete_chord_leaves_no_parts(backend, alias):
     stored = part(group_id, 0)
     backend.store([stored])
     assert len(backend.count_chord_parts([stored])) == 1
+    counter = ChordCounter.objects.using(alias).get(group_id=group_id)
+    assert (counter.date_done, counter.claimed_until > clock.now()) == (None, True)
+    # Whoever gets the chord after this one needs them.
+    assert ChordPart.objects.using(alias).filter(group_id=group_id).exists()
+    backend.close_chords([group_id])
     assert not ChordPart.objects.using(alias).filter(group_id=group_id).exists()
     counter = ChordCounter.objects.using(alias).get(group_id=group_id)
     assert (counter.size, counter.done, counter.date_done is None) == (1, 1, False)
@@ -418,6 +429,7 @@ def test_old_rows_of_every_kind_go(backend, alias):
     for name in ("old-done", "new-done", "old-waiting", "ancient"):
         backend.open_chord(name, 1 if name.endswith("done") else 2, BODY)
         backend.count_chord_parts([part(name, 0)])
+    backend.close_chords(["old-done", "new-done"])
     chords = ChordCounter.objects.using(alias)
     chords.filter(group_id="old-done").update(date_done=old, date_created=old)
     chords.filter(group_id="old-waiting").update(date_created=old)

@@ -64,6 +64,7 @@ def test_old_chords_go(backend):
     backend.open_chord("done", 1, {})
     backend.open_chord("waiting", 2, {})
     backend.count_chord_parts([meta(group_id="done"), meta(group_id="waiting")])
+    backend.close_chords(["done"])
     backend.expire(clock.now() + timedelta(days=1), limit=10)
     backend.open_chord("done", 1, {})
     assert len(backend.count_chord_parts([meta(group_id="done"), meta("2", group_id="waiting")])) == 2
@@ -184,6 +185,10 @@ def test_chords_need_a_cache_that_counts(settings, tmp_path):
         ("django-cache", "CacheResultBackend"),
         ("memory://", "MemoryResultBackend"),
         ("disabled://", "DisabledResultBackend"),
+        ("redis://nowhere.invalid:6379/0", "RedisResultBackend"),
+        ("rediss://nowhere.invalid/1?ssl_cert_reqs=CERT_NONE", "RedisResultBackend"),
+        ("redis+socket:///nowhere/redis.sock?virtual_host=2", "RedisResultBackend"),
+        ("sentinel://nowhere.invalid:26379/0;sentinel://elsewhere.invalid:26379/0", "RedisResultBackend"),
         ("disabled", "DisabledResultBackend"),
         (None, "DisabledResultBackend"),
     ],
@@ -196,10 +201,10 @@ def test_what_urls_open(url, name):
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("redis://localhost", "isn't there yet"),
+        ("rediz://localhost", "did you mean redis"),
         ("db+sqlite:///results.sqlite", "isn't there yet"),
         ("memroy://", "did you mean memory://"),
-        ("zzzz://", "there are cache://, db://, disabled://, memory://"),
+        ("zzzz://", "there are .*cache://.* db://.* disabled://.* memory://.* redis://"),
         ("no url", "is no URL"),
         ("db://defualt", "did you mean db://default"),
     ],

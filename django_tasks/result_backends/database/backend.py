@@ -110,6 +110,17 @@ class DatabaseResultBackend(ResultBackend):
         with reaching(self.alias, "Counting chord parts") as connection:
             return trying_again(connection, lambda: chords.count_parts(self.alias, metas))
 
+    def close_chords(self, group_ids: Collection[str]) -> None:
+        """Note that the bodies of these chords have been sent."""
+        if group_ids:
+            with reaching(self.alias, "Closing chords") as connection:
+                trying_again(connection, lambda: chords.close_chords(self.alias, group_ids))
+
+    def reclaim_chords(self, limit: int) -> list[ReadyChord]:
+        """Claim up to ``limit`` chords anew that somebody completed and did not close in time."""
+        with reaching(self.alias, "Looking for chords left behind") as connection:
+            return trying_again(connection, lambda: chords.reclaim(self.alias, limit))
+
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete up to ``limit`` old results, groups and chords; what an unfinished chord needs stays."""
         with reaching(self.alias, "Deleting expired results") as connection:
