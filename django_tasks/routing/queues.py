@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.messages import PARKED
 
 LONGEST_NAME: Final = 255
 
@@ -22,6 +23,8 @@ def check_name(name: Any, what: str = "queue") -> str:
         raise ValueError(
             f"{name!r} is no name for a {what}: it must be text of 1 to {LONGEST_NAME} characters, none of them a control character"
         )
+    if name == PARKED:
+        raise ValueError(f"{name!r} is no name for a {what}: it is reserved for messages that wait in the database for another broker")
     return name
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.messages import PARKED
 
 POOLS = ("prefork", "threads", "asyncio", "solo")
 
@@ -71,6 +72,10 @@ def chosen_queues(wanted: Sequence[str], excluded: Sequence[str]) -> tuple[str, 
     queues = tuple(dict.fromkeys(queue for queue in (wanted or known) if queue not in set(excluded)))
     if not queues:
         raise ImproperlyConfigured(f"no queue is left to consume: -X excludes all of {', '.join(wanted or known)}")
+    if PARKED in queues:
+        raise ImproperlyConfigured(
+            f"the queue {PARKED!r} can't be consumed: its messages wait for another broker, and every worker forwards them"
+        )
     return queues
 
 

@@ -1,28 +1,20 @@
-"""The parking lot: rows of the database broker in which messages wait for another broker.
-
-Two kinds of message lie here: those that their broker can't delay for as long as they ask, until it can take them, and those
-of the outbox (TASK_PUBLISH_OUTBOX), which are part of the sender's transaction and leave after its commit. A Forwarder in each
-worker node hands them over. They all lie in one reserved queue, ``django_tasks.parked``; where they are really going is in the
-row's properties.
-"""
+"""Handing parked messages over to their broker."""
 
 import logging
+import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import cache
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
-from urllib.parse import quote
 
-from django.db import DatabaseError, InterfaceError, transaction
-
-from django_tasks import brokers, clock
+from django_tasks import clock
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
 from django_tasks.exceptions import OperationalError, QueueNotFound, SerializationError
 from django_tasks.messages import PARKED, DeadMessage, Delivery, Disposition, Envelope, Settlement
+from django_tasks.parking.lot import due_of, open_lot, reach, restored
 
 logger = logging.getLogger("django_tasks.parking")
 
@@ -32,7 +24,7 @@ BATCH: Final = 200
 PATIENCE: Final = 5.0
 #: Seconds between two tries while the broker, or the database, is away: the first, and the most.
 FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 10.0
+LONGEST_PAUSE: Final = 5.0
 #: Failures one after the other, without a success between them, that mean that the broker is away.
 STRIKES: Final = 3
 #: How often a message is refused, while others of its batch pass, before it becomes a dead letter: over about half an hour, since a
@@ -42,133 +34,8 @@ REFUSALS: Final = 12
 LONGEST_REFUSAL: Final = 300.0
 #: Seconds between two looks for what killed forwarders held.
 RECOVER_EVERY: Final = 5.0
-
-_KEY: Final = "parked"
-_ROW_PRIORITIES: Final = (-100, 255)
 #: What is wrong with the message itself and not with the broker: trying again is of no use.
 _FOR_GOOD: Final = (SerializationError, QueueNotFound, ValueError)
-
-
-def reach(broker: Broker) -> float:
-    """For how many seconds a broker can keep a message aside by itself: infinity for most."""
-    return broker.longest_delay if broker.delays else 0.0
-
-
-def needed(broker: Broker) -> bool:
-    """Whether messages of this broker can come to lie in the parking lot, so that somebody must forward them."""
-    if broker.joins_transaction:
-        return False
-    return bool(settings.TASK_PUBLISH_OUTBOX) or reach(broker) != float("inf")
-
-
-def waiting(alias: str | None = None) -> int:
-    """How many messages are parked (in TASK_OUTBOX_DATABASE, or the database ``alias``), those in a forwarder's hands left out."""
-    return _lot(alias or settings.TASK_OUTBOX_DATABASE).size(PARKED) or 0
-
-
-def park(envelopes: Sequence[Envelope], *, alias: str | None = None) -> None:
-    """Write messages into the parking lot, as part of the transaction that is open on its database, if one is.
-
-    They are forwarded when the current broker can take them: at once, or when no more is left until ``not_before`` than it can
-    delay by itself. Raises OperationalError when the database can't take them, and EncodeError for headers that JSON can't hold.
-    """
-    name = alias or settings.TASK_OUTBOX_DATABASE
-    seconds = reach(brokers.current())
-    _lot(name).publish([_row(envelope, _due(envelope, seconds)) for envelope in envelopes])
-
-
-def send(broker: Broker, envelopes: Sequence[Envelope]) -> None:
-    """Publish, and park what the broker can't delay that long: all, or nothing as far as two systems allow it.
-
-    The rows are committed after the broker has taken the rest. Raises what ``publish`` does, and OperationalError when messages
-    have to be parked and the database can't take them.
-    """
-    horizon = clock.now() + timedelta(seconds=reach(broker))
-    far = [envelope for envelope in envelopes if envelope.not_before is not None and envelope.not_before > horizon]
-    if not far:
-        broker.publish(envelopes)
-        return
-    near = [envelope for envelope in envelopes if envelope.not_before is None or envelope.not_before <= horizon]
-    alias = settings.TASK_OUTBOX_DATABASE
-    try:
-        with transaction.atomic(using=alias):
-            _keep(far, alias)
-            if near:
-                broker.publish(near)
-    except (DatabaseError, InterfaceError) as error:
-        # BEGIN and COMMIT fail here, outside of what the database broker translates.
-        raise _unkept(far, alias, error) from error
-
-
-def _keep(envelopes: Sequence[Envelope], alias: str) -> None:
-    try:
-        park(envelopes, alias=alias)
-    except OperationalError as error:
-        raise _unkept(envelopes, alias, error) from error
-
-
-def _unkept(envelopes: Sequence[Envelope], alias: str, error: Exception) -> OperationalError:
-    return OperationalError(
-        f"{len(envelopes)} delayed message(s) can't be kept: this broker does not delay messages for that long by itself, so they are kept "
-        f"in the database {alias!r} (TASK_OUTBOX_DATABASE) until they are due, and that failed. {error}"
-    )
-
-
-@cache
-def _lot(alias: str) -> Broker:
-    # By its URL, since its module holds models, and whoever publishes may do so before the apps are ready.
-    return brokers.open_broker(f"db://{quote(alias, safe='')}")
-
-
-# ---- rows
-
-
-def _due(envelope: Envelope, seconds: float) -> datetime | None:
-    """When a broker that can delay for so many seconds can take this message; None for now."""
-    if envelope.not_before is None or seconds == float("inf"):
-        return None
-    return envelope.not_before - timedelta(seconds=seconds)
-
-
-def _row(envelope: Envelope, due: datetime | None) -> Envelope:
-    lowest, highest = _ROW_PRIORITIES
-    kept = {
-        "queue": envelope.queue,
-        "priority": envelope.priority,
-        "exchange": envelope.exchange,
-        "routing_key": envelope.routing_key,
-        "not_before": None if envelope.not_before is None else envelope.not_before.isoformat(),
-        "properties": dict(envelope.properties),
-        # Rows leave out headers that are null; a message must arrive as it was sent.
-        "nulls": [name for name, value in envelope.headers.items() if value is None],
-    }
-    return replace(envelope, queue=PARKED, priority=min(max(envelope.priority, lowest), highest), not_before=due, properties={_KEY: kept})
-
-
-def restored(delivery: Delivery) -> Envelope:
-    """Return the envelope that was parked. Raises ValueError for a row that holds none."""
-    parked = delivery.envelope
-    kept = parked.properties.get(_KEY)
-    if not isinstance(kept, Mapping):
-        raise ValueError(  # noqa: TRY004  a row's contents, not an argument
-            f"it lies in the reserved queue {PARKED!r}, but nothing says where it is going"
-        )
-    try:
-        return replace(
-            parked,
-            queue=kept["queue"],
-            priority=kept["priority"],
-            exchange=kept["exchange"],
-            routing_key=kept["routing_key"],
-            not_before=clock.parse_iso(kept["not_before"]),
-            properties=kept["properties"],
-            headers={**dict.fromkeys(kept["nulls"]), **parked.headers},
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"what the row says of its way can't be read: {error!r}") from error
-
-
-# ---- forwarding
 
 
 @dataclass(slots=True)
@@ -208,7 +75,7 @@ class Forwarder:
     ) -> None:
         self._broker = broker
         self._bury = bury
-        self._lot = _lot(alias or settings.TASK_OUTBOX_DATABASE)
+        self._lot = open_lot(alias or settings.TASK_OUTBOX_DATABASE)
         self._consumer = self._lot.consume([PARKED], consumer_id=consumer_id)
         #: Fates of messages that the database could not be told yet.
         self._owed: list[Settlement] = []
@@ -244,12 +111,12 @@ class Forwarder:
         if pause > 0:
             self._consumer.receive(0, min(pause, timeout))
             return 0
-        # One message finds out whether a broker that was away is back.
-        deliveries = self._consumer.receive(1 if self._failures else BATCH, timeout)
+        deliveries = self._consumer.receive(BATCH, timeout)
         if not deliveries:
             return 0
         outcome = _Round()
-        self._publish(self._sorted(deliveries, outcome), outcome)
+        pairs = self._sorted(deliveries, outcome)
+        (self._probe if self._failures else self._publish)(pairs, outcome)
         self._judge(outcome)
         # What was sent comes first: should the rest fail, it is not sent again.
         self._owed += [*outcome.sent, *outcome.returned]
@@ -290,7 +157,7 @@ class Forwarder:
             except ValueError as error:
                 outcome.bury(delivery, delivery.envelope, "unreadable", error)
                 continue
-            due = _due(envelope, seconds)
+            due = due_of(envelope, seconds)
             if due is not None and due > now:
                 outcome.delay(delivery, due)
             else:
@@ -309,6 +176,18 @@ class Forwarder:
                 self._one_by_one(pairs, outcome)
         else:
             outcome.sent += [Settlement(delivery, Disposition.ACK) for delivery, _ in pairs]
+
+    def _probe(self, pairs: Sequence[tuple[Delivery, Envelope]], outcome: _Round) -> None:
+        """Find out with a few messages whether a broker that was away is back."""
+        # Any few of them: should the fault be the first ones', others must get their turn.
+        left = random.sample(pairs, len(pairs))
+        while left and not outcome.sent and len(outcome.failed) < STRIKES:
+            self._publish([left.pop()], outcome)
+        if outcome.sent:
+            chosen = {delivery.tag for delivery, _ in left}
+            self._publish([pair for pair in pairs if pair[0].tag in chosen], outcome)
+        else:
+            outcome.give_back([delivery for delivery, _ in left])
 
     def _one_by_one(self, pairs: Sequence[tuple[Delivery, Envelope]], outcome: _Round) -> None:
         # Each try may take the broker's whole timeout, so the leases are renewed on the way.
@@ -350,9 +229,9 @@ class Forwarder:
         self._resume_at = clock.monotonic() + pause
         if self._failures == 1:
             logger.warning("The broker takes no parked messages, trying again: %s", failed[0][2])
-        # Not to the front again: should the fault be theirs after all, others must get their turn.
+        # For longer than the pause: should the fault be theirs after all, the next try is made with others.
         for delivery, _, _ in failed:
-            outcome.delay(delivery, clock.after(pause))
+            outcome.delay(delivery, clock.after(STRIKES * pause))
 
 
 def _pause(failures: int) -> float:
