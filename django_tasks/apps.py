@@ -35,7 +35,8 @@ class DjangoTasksConfig(AppConfig):
         connection_created.connect(tune_sqlite, dispatch_uid="django_tasks.tune_sqlite")
         setting_changed.connect(forget_settings, dispatch_uid="django_tasks.forget_settings")
         routing.set_task_lookup(registry.find)
-        from django_tasks import checks
+        # The second for its effect: it teaches the serializers to refer to model instances.
+        from django_tasks import checks, modelreferences  # noqa: F401
 
         checks.register()
         discover_tasks()

@@ -20,6 +20,7 @@ from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.messages import Envelope, TaskMessage
 from django_tasks.middleware import Middleware, compose
+from django_tasks.modelreferences import ModelLoading
 from django_tasks.protocol import encode
 
 logger = logging.getLogger("django_tasks.client")
@@ -226,13 +227,14 @@ def origin(pid: int) -> str:
 @cache
 def middleware() -> tuple[Middleware, ...]:
     """Instances of the classes that MIDDLEWARE lists, made once a process."""
-    found = []
+    found: list[Middleware] = []
     for path in settings.MIDDLEWARE:
         cls = import_string(path)
         if not (isinstance(cls, type) and issubclass(cls, Middleware)):
             raise ImproperlyConfigured(f"MIDDLEWARE lists {path!r}, which is no subclass of django_tasks.middleware.Middleware")
         found.append(cls())
-    return tuple(found)
+    # Innermost: what the project's own layers see of a call is what travelled.
+    return (*found, ModelLoading()) if settings.TASK_MODEL_REFERENCES else tuple(found)
 
 
 @cache

@@ -194,9 +194,12 @@ def _decompress(body: bytes | str, compression: str) -> bytes:
 def _typed(value: Any) -> Any:
     """Give ``json`` something it can write for a value that it can't."""
     if not hasattr(value, "__json__") and hasattr(value, "_meta") and hasattr(value, "pk"):
+        reference = references.make(value)
+        if reference is not None:
+            return reference
         raise EncodeError(
             f"{type(value).__qualname__} with primary key {value.pk!r} is a model instance, which can't be serialized:"
-            " pass its primary key and load it in the task"
+            " pass its primary key and load it in the task, or set TASK_MODEL_REFERENCES"
         )
     try:
         return _kombu_encoder().default(value)
@@ -218,7 +221,29 @@ def _kombu_encoder() -> Any:
 def _typed_decoder() -> Any:
     from kombu.utils.json import object_hook
 
-    return json.JSONDecoder(object_hook=object_hook).decode
+    def hook(value: Any) -> Any:
+        return references.read(value["__value__"]) if value.get("__type__") == MODEL_MARK else object_hook(value)
+
+    return json.JSONDecoder(object_hook=hook).decode
+
+
+#: ``__type__`` of a reference to a model instance, beside kombu's datetime, uuid and the others.
+MODEL_MARK: Final = "django.model"
+
+
+class References:
+    """How model instances travel. ``modelreferences`` puts its own in place: this room knows neither settings nor models."""
+
+    def make(self, instance: Any) -> Any:
+        """Return what JSON can write in the instance's place; None refuses it."""
+        return None
+
+    def read(self, value: Any) -> Any:
+        """Return what stands for the instance until it is loaded."""
+        return value
+
+
+references = References()
 
 
 _encoder = json.JSONEncoder(separators=(",", ":"), default=_typed)

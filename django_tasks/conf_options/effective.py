@@ -58,6 +58,9 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "TASK_DEFAULT_RATE_LIMIT": Option(
             default=None, types=(str, int, float, NONE), doc="Rate limit of tasks that have none: 10/s, 10/m, 10/h."
         ),
+        "TASK_MODEL_REFERENCES": flag(
+            False, "Let model instances be arguments: a reference travels, and the worker loads the row as it is then."
+        ),
         "TASK_INHERIT_PARENT_PRIORITY": flag(False, "Give tasks sent from inside a task its priority."),
         "TASK_PROTOCOL": Option(default=2, types=(int,), choices=(2,), doc="Version of Celery's message protocol that is sent."),
         "WORKER_CONCURRENCY": count(None, "How many tasks a worker runs at once; None means one a processor.", at_least=1),
