@@ -1,0 +1,149 @@
+"""A worker in a thread of the test."""
+
+import sqlite3
+import threading
+
+import pytest
+from django.db import connections
+from django.test import override_settings
+
+from django_tasks import group, shared_task
+from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.models import TaskResult
+from django_tasks.testing import in_memory, travel, worker
+from tests.sampleapp.models import Effect
+from tests.sampleapp.tasks import add, fail, flaky, nap, record, record_async
+
+ALIASES = ["default", "postgres", "mysql"]
+
+
+@shared_task(queue="reports")
+def report():
+    """Lie in a queue of its own."""
+    return "report"
+
+
+def ours():
+    return {
+        thread.name for thread in threading.enumerate() if thread.name.startswith("django_tasks-") and thread.name != "django_tasks-loop"
+    }
+
+
+@pytest.mark.parametrize(("pool", "slots"), [("solo", 1), ("threads", 3), ("asyncio", 3)])
+def test_a_worker_on_a_queue_in_memory_needs_no_database(pool, slots):
+    """Tasks run in every pool, in whatever queue they name; then no thread is left."""
+    with in_memory(), worker(pool=pool, concurrency=slots) as running:
+        assert running.is_alive()
+        assert group(add.s(number, 1) for number in range(5)).delay().get(timeout=10) == [1, 2, 3, 4, 5]
+        assert report.delay().get(timeout=10) == "report"
+        with pytest.raises(ValueError, match="broken"):
+            fail.delay().get(timeout=10)
+    assert not running.is_alive()
+    assert ours() == set()
+
+
+def test_a_worker_takes_part_in_time_travel():
+    """What is delayed is received when the journey comes to its time."""
+    with travel() as journey, in_memory(), worker():
+        result = add.apply_async((1, 2), countdown=3600)
+        journey.by(hours=1, seconds=1)
+        assert result.get(timeout=10) == 3
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads", "asyncio"])
+@pytest.mark.django_db(transaction=True, databases=ALIASES)
+def test_a_worker_on_the_database_broker(alias, pool):
+    """Messages, results and rows in the test's database; afterwards no thread and no connection of one is left."""
+    opened = []
+
+    def note(*, connection, **_):
+        opened.append(connection)
+
+    from django.db.backends.signals import connection_created
+
+    connection_created.connect(note)
+    with override_settings(DJANGO_TASKS={"BROKER_URL": f"db://{alias}", "RESULT_BACKEND": f"db://{alias}"}):
+        with worker(pool=pool, concurrency=2):
+            results = [record.delay("one"), flaky.delay("two", 2), record_async.delay("three")]
+            assert [result.get(timeout=20) for result in results] == ["one", 2, "three"]
+        assert TaskResult.objects.using(alias).filter(status="SUCCESS").count() == 3
+    connection_created.disconnect(note)
+    assert Effect.objects.count() == 5
+    mine = [connections[name] for name in connections]
+    assert [one for one in opened if one.connection is not None and all(one is not other for other in mine)] == []
+    assert ours() == set()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_runs_is_finished_and_the_rest_given_back():
+    """The end of the block is a warm shutdown."""
+    with in_memory() as queue, worker() as running:
+        first, second = nap.delay(0.3, "finished"), nap.delay(0.3, "second")
+        while first.state == "PENDING" and not running._child.pool.running():
+            pass
+    assert first.state == "PENDING"  # another block's results
+    assert Effect.objects.filter(key="finished").exists()
+    assert second.id
+    assert queue.dead == []
+
+
+def test_a_task_that_runs_on_is_named():
+    """A worker that can't stop in time says what runs."""
+    release = threading.Event()
+    stuck = shared_task(name="tests.hold")(release.wait)
+    try:
+        with in_memory():
+            opened = worker()
+            running = opened.__enter__()
+            stuck.delay()
+            while not running._child.pool.running():
+                pass
+            with pytest.raises(RuntimeError, match=r"runs on after 0\.2 s, with tests\.hold"):
+                running.stop(0.2)
+            release.set()
+            opened.__exit__(None, None, None)
+    finally:
+        from django_tasks.registry import registry
+
+        registry.unregister("tests.hold")
+    assert ours() == set()
+
+
+@pytest.mark.django_db
+def test_inside_a_transaction_the_database_broker_is_refused():
+    """Where the worker would see nothing, it says what to use."""
+    with pytest.raises(ImproperlyConfigured, match="transactional_db"), worker():
+        pass
+
+
+def test_other_pools_are_refused():
+    """Processes are no threads."""
+    with pytest.raises(ImproperlyConfigured, match="there are solo, threads, asyncio"), in_memory(), worker(pool="prefork"):
+        pass
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_test_database_in_memory_is_shared_with_the_solo_pool(monkeypatch):
+    """A task sees the rows of a SQLite database that lies in memory; the database broker there is refused."""
+    connection = connections["default"]
+    connection.ensure_connection()
+    monkeypatch.setattr(connection, "is_in_memory_db", lambda: True)
+    monkeypatch.setattr(connection, "close", lambda: None)
+    assert isinstance(connection.connection, sqlite3.Connection)
+    with pytest.raises(ImproperlyConfigured, match="lies in memory"), worker():
+        pass
+    seen = []
+
+    @shared_task(name="tests.look")
+    def look():
+        seen.append(connections["default"])
+
+    try:
+        with in_memory(), worker():
+            look.delay().get(timeout=10)
+    finally:
+        from django_tasks.registry import registry
+
+        registry.unregister("tests.look")
+    assert seen == [connection]
+    assert not connection.allow_thread_sharing

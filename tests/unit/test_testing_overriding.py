@@ -1,0 +1,70 @@
+"""Eager mode, and other settings for a while."""
+
+import asyncio
+
+import pytest
+from django.test import override_settings
+
+from django_tasks.application import app
+from django_tasks.conf import settings
+from django_tasks.testing import eager, in_memory
+from django_tasks.testing.overriding import overridden
+from tests.sampleapp.tasks import add, fail
+
+
+def test_eager_runs_at_once_and_raises_at_the_caller():
+    """Inside the block a call runs here; outside, settings are as before."""
+    with eager():
+        assert add.delay(1, 2).get() == 3
+        with pytest.raises(ValueError, match="broken"):
+            fail.delay()
+    assert settings.TASK_ALWAYS_EAGER is False
+
+
+def test_eager_without_propagation_keeps_the_error_in_the_result():
+    """With propagates=False a failure is a result."""
+    with eager(propagates=False):
+        assert isinstance(fail.delay().result, ValueError)
+
+
+def test_eager_decorates_functions_and_coroutines():
+    """As a decorator it holds while the function runs, awaited or not, and each time anew."""
+
+    @eager()
+    def test():
+        return add.delay(1, 2).get()
+
+    @eager()
+    async def test_async():
+        await asyncio.sleep(0)
+        return settings.TASK_ALWAYS_EAGER
+
+    assert test() == test() == 3
+    assert asyncio.run(test_async()) is True
+    assert settings.TASK_ALWAYS_EAGER is False
+
+
+def test_a_class_is_refused_with_the_way_out():
+    """A decorated class says what to do instead."""
+    with pytest.raises(TypeError, match=r"decorate its test methods, or use django_tasks\.testing\.TasksMixin"):
+        eager()(type("OrderTests", (), {}))
+
+
+def test_overridden_settings_come_back_also_those_of_app_conf():
+    """What app.conf was given before is there again, and Django's settings in the block don't undo the block."""
+    app.conf.task_default_queue = "mine"
+    try:
+        with overridden(TASK_DEFAULT_QUEUE="block"), override_settings(DJANGO_TASKS={"TASK_DEFAULT_QUEUE": "django"}):
+            assert settings.TASK_DEFAULT_QUEUE == "block"
+        assert settings.TASK_DEFAULT_QUEUE == "mine"
+    finally:
+        settings.drop_overrides()
+
+
+def test_a_queue_in_memory_wins_over_eager_mode_and_is_gone_afterwards():
+    """in_memory() queues even where the project's tests are eager."""
+    before = settings.BROKER_URL
+    with override_settings(DJANGO_TASKS={"TASK_ALWAYS_EAGER": True}), in_memory() as queue:
+        add.delay(1, 2)
+        assert len(queue) == 1
+    assert before == settings.BROKER_URL
