@@ -1,6 +1,8 @@
 """The contract of result backends, kept by every backend of this package."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, ClassVar
 
 import pytest
 from django.db import connections
@@ -36,7 +38,6 @@ class TestMemory(ResultBackendContract):
 
 class TestCache(ResultBackendContract):
     EXACT = False
-    EXPIRES = False
 
     @pytest.fixture
     def backend(self, settings) -> ResultBackend:
@@ -48,7 +49,6 @@ class TestCache(ResultBackendContract):
 @pytest.mark.redis
 class TestCacheInRedis(ResultBackendContract):
     EXACT = False
-    EXPIRES = False
 
     @pytest.fixture
     def backend(self, settings) -> Iterator[ResultBackend]:
@@ -109,3 +109,88 @@ class TestMySQL(OnADatabase):
     @pytest.fixture
     def backend(self) -> ResultBackend:
         return DatabaseResultBackend("mysql")
+
+
+class InCelerysStore(OnADatabase):
+    """Over one of Celery's backends; chords are counted in the database, results deleted by Celery's own clean-up."""
+
+    EXACT = False
+    URL = ""
+    SETTINGS: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture
+    def backend(self, settings, tmp_path) -> Iterator[ResultBackend]:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        settings.DJANGO_TASKS = self.SETTINGS
+        backend = open_result_backend(self.URL.format(path=tmp_path))
+        yield backend
+        backend.close()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestFiles(InCelerysStore):
+    URL = "file://{path}"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSQLAlchemy(InCelerysStore):
+    URL = "db+sqlite:///{path}/results.sqlite"
+
+    def test_everything_comes_back(self, backend: ResultBackend, monkeypatch) -> None:  # type: ignore[override]
+        """For the time of the end Celery's class looks at the clock itself."""
+        monkeypatch.setattr("celery.app.base.Celery.now", lambda app: datetime(2026, 11, 21, 3, 4, 5, 678901, tzinfo=UTC))
+        super().test_everything_comes_back(backend)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestCelerysCache(InCelerysStore):
+    URL = "cache+memory://"
+
+
+@pytest.fixture(scope="module")
+def amazon() -> Iterator[str]:
+    """Amazon's services on this machine: the address of a server of moto."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+class TestS3(InCelerysStore):
+    # 3,600 requests of ten milliseconds each: nothing that the other tests don't show.
+    test_many_at_once = None
+
+    @pytest.fixture
+    def backend(self, settings, amazon) -> Iterator[ResultBackend]:
+        import boto3
+
+        login = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        boto3.resource("s3", endpoint_url=amazon, **login).create_bucket(Bucket="results")
+        settings.DJANGO_TASKS = {
+            "S3_BUCKET": "results",
+            "S3_ENDPOINT_URL": amazon,
+            "S3_ACCESS_KEY_ID": "key",
+            "S3_SECRET_ACCESS_KEY": "secret",
+            "S3_REGION": "us-east-1",
+        }
+        backend = open_result_backend("s3://")
+        yield backend
+        backend.close()
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+class TestDynamoDB(InCelerysStore):
+    test_many_at_once = None
+
+    @pytest.fixture
+    def backend(self, amazon) -> Iterator[ResultBackend]:
+        backend = open_result_backend(f"dynamodb://key:secret@127.0.0.1:{amazon.rpartition(':')[2]}/results")
+        yield backend
+        backend.close()

@@ -185,6 +185,9 @@ def test_chords_need_a_cache_that_counts(settings, tmp_path):
         ("django-cache", "CacheResultBackend"),
         ("memory://", "MemoryResultBackend"),
         ("disabled://", "DisabledResultBackend"),
+        ("file:///tmp", "CeleryResultBackend"),
+        ("db+sqlite:///results.sqlite", "CeleryResultBackend"),
+        ("cache+memory://", "CeleryResultBackend"),
         ("redis://nowhere.invalid:6379/0", "RedisResultBackend"),
         ("rediss://nowhere.invalid/1?ssl_cert_reqs=CERT_NONE", "RedisResultBackend"),
         ("redis+socket:///nowhere/redis.sock?virtual_host=2", "RedisResultBackend"),
@@ -202,10 +205,10 @@ def test_what_urls_open(url, name):
     ("url", "words"),
     [
         ("rediz://localhost", "did you mean redis"),
-        ("db+sqlite:///results.sqlite", "isn't there yet"),
         ("memroy://", "did you mean memory://"),
         ("zzzz://", "there are .*cache://.* db://.* disabled://.* memory://.* redis://"),
         ("no url", "is no URL"),
+        ("mongdb://localhost", "did you mean mongodb://"),
         ("db://defualt", "did you mean db://default"),
     ],
 )

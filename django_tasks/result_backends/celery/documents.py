@@ -77,7 +77,11 @@ def value_of(meta: ResultMeta, backend: Any) -> Any:
     """Return what lies in Celery's document as the result: an exception in its wire form."""
     if meta.content_type == backend.content_type == JSON_TYPE:
         return None if meta.result is None else json.loads(meta.result)
-    return decode(replace(meta, status=states.SUCCESS), accept=[meta.content_type])
+    value = decode(replace(meta, status=states.SUCCESS), accept=[meta.content_type])
+    if meta.content_type != backend.content_type:
+        # Whether RESULT_SERIALIZER takes it must show before the store is asked.
+        backend.encode(value)
+    return value
 
 
 def document_of(meta: ResultMeta, backend: Any) -> dict[str, Any]:
