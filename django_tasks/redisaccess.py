@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -146,6 +146,7 @@ def _hint(error: RedisError, setting: str) -> str:
     text = str(error)
     if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in text or "WRONGPASS" in text:
         return f" User and password stand in {setting}: redis://user:password@host:6379/0."
-    if "OOM" in text and isinstance(error, ResponseError):
+    # redis-py takes the word OOM off the message.
+    if isinstance(error, OutOfMemoryError) or (isinstance(error, ResponseError) and ("OOM" in text or "'maxmemory'" in text)):
         return " The server's memory is full (maxmemory) and it may evict nothing; what waits in it can still be worked off."
     return ""
