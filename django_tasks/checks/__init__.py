@@ -2,14 +2,24 @@
 
 from django.core.checks import register as register_check
 
-from django_tasks.checks.addresses import check_addresses, check_sqlite
+from django_tasks.checks.addresses import check_addresses, check_outbox, check_sqlite
 from django_tasks.checks.contents import check_content, check_installation, check_middleware, check_routing
 from django_tasks.checks.names import check_names, check_values
 
 #: The tag of all of them: ``manage.py check --tag django_tasks``.
 TAG = "django_tasks"
 
-CHECKS = (check_installation, check_names, check_values, check_content, check_addresses, check_routing, check_middleware, check_sqlite)
+CHECKS = (
+    check_installation,
+    check_names,
+    check_values,
+    check_content,
+    check_addresses,
+    check_routing,
+    check_middleware,
+    check_sqlite,
+    check_outbox,
+)
 
 
 def register() -> None:

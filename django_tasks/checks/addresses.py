@@ -66,6 +66,32 @@ def check_sqlite(**_kwargs: Any) -> list[CheckMessage]:
     return found
 
 
+def check_outbox(**_kwargs: Any) -> list[CheckMessage]:
+    """E015, W011: an outbox in no database, and one that is there already."""
+    alias = settings.TASK_OUTBOX_DATABASE
+    if not well_typed("TASK_OUTBOX_DATABASE", "TASK_PUBLISH_OUTBOX"):
+        return []
+    if alias not in django_settings.DATABASES:
+        nearest = get_close_matches(alias, django_settings.DATABASES, n=1)
+        return [
+            Error(
+                f"{where('TASK_OUTBOX_DATABASE')} is {alias!r}, but DATABASES has no {alias!r}.",
+                hint=f"There are {', '.join(sorted(django_settings.DATABASES))}." + (f" Did you mean {nearest[0]!r}?" if nearest else ""),
+                id="django_tasks.E015",
+            )
+        ]
+    if settings.TASK_PUBLISH_OUTBOX and any(url.alias == alias for url in _database_urls("BROKER_URL")):
+        return [
+            Warning(
+                f"{where('TASK_PUBLISH_OUTBOX')} has no effect: the broker is the database {alias!r} itself, whose messages are rows of the"
+                " transaction in any case.",
+                hint="Remove it, or give BROKER_URL another broker.",
+                id="django_tasks.W011",
+            )
+        ]
+    return []
+
+
 def _parsed(name: str) -> list[urls.URL]:
     value = getattr(settings, name)
     if not well_typed(name) or not value or not works(lambda urls_: [urls.parse(url) for url in urls.failover(urls_)], value):

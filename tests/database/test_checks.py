@@ -425,3 +425,24 @@ def test_modules_of_imports_are_loaded(tmp_path, monkeypatch):
     with override_settings(DJANGO_TASKS={"IMPORTS": "imported_by_test_bad"}):
         discover_tasks()
     assert settings.IMPORTS == ()
+
+
+def test_e015_an_outbox_in_no_database():
+    """The nearest name of DATABASES is offered."""
+    message = only(ours(TASK_OUTBOX_DATABASE="defalt"), "E015")
+    assert "DATABASES has no 'defalt'" in message
+    assert "Did you mean 'default'?" in message
+    assert "E002" in next(iter(ours(TASK_OUTBOX_DATABASE=5)))
+
+
+def test_w011_an_outbox_beside_the_database_broker():
+    """It changes nothing there, and something with any other broker."""
+    assert "has no effect" in only(ours(TASK_PUBLISH_OUTBOX=True), "W011")
+    assert ours(TASK_PUBLISH_OUTBOX=True, BROKER_URL="memory://") == {}
+
+
+@pytest.mark.parametrize("values", [{"TASK_DEFAULT_QUEUE": "django_tasks.parked"}, {"TASK_QUEUES": ["a", "django_tasks.parked"]}])
+def test_the_parking_lots_queue_is_reserved(values):
+    """No queue of the project's may have its name."""
+    (message,) = ours(**values).values()
+    assert "reserved" in message
