@@ -15,7 +15,7 @@ from django_tasks.admin.filters import MessageTaskFilter, QueueFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.models import Message, MessageState
 from django_tasks.operations.calls import revoke
-from django_tasks.operations.queues import database_alias, run_now
+from django_tasks.operations.queues import message_rows, run_now
 
 
 @admin.register(Message)
@@ -41,10 +41,8 @@ class MessageAdmin(ContentFields, OperatorAdmin[Message]):
     # fmt: on
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Message]":
-        """The rows of the broker's own database, without their contents in lists."""
-        rows = super().get_queryset(request)
-        if (alias := database_alias()) is not None:
-            rows = rows.using(alias)
+        """The rows of the broker's own database, or of the parking lot's; in lists without their contents."""
+        rows = super().get_queryset(request).using(message_rows().db)
         match = request.resolver_match
         if match is not None and match.url_name == "django_tasks_message_changelist":
             rows = rows.defer("headers", "properties", "body")

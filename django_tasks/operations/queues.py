@@ -1,6 +1,6 @@
 """Queues as operators see them: what the broker, the settings and the workers know of them, and who paused them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -8,9 +8,11 @@ from typing import Any, Final
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from django_tasks import brokers, clock, routing
+from django_tasks import brokers, clock, parking, routing
+from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
 from django_tasks.exceptions import DecodeError
+from django_tasks.messages import PARKED
 from django_tasks.models import Message, MessageState, Queue
 from django_tasks.operations.workers import alive
 from django_tasks.serializers import dumps_json, loads_json
@@ -44,6 +46,8 @@ def known_names() -> list[str]:
     """
     names = {*configured_names(), *brokers.current().queues(), *_consumed()}
     names.update(Queue.objects.values_list("name", flat=True))
+    if parking.needed(brokers.current()) and _home(PARKED).size(PARKED):
+        names.add(PARKED)
     return sorted(names)
 
 
@@ -60,36 +64,43 @@ def _consumed() -> dict[str, int]:
     return counted
 
 
+def _home(name: str) -> Broker:
+    """Where a queue's messages are: parked ones are in the database, whatever the broker is."""
+    broker = brokers.current()
+    return broker if name != PARKED or broker.joins_transaction else parking.open_lot()
+
+
 def overview(names: Iterable[str] | None = None) -> list[QueueOverview]:
     """Describe the queues of these names, or every known one.
 
     Raises OperationalError when the broker can't be reached.
     """
     chosen = known_names() if names is None else list(names)
-    broker = brokers.current()
     rows = {row.name: row for row in Queue.objects.filter(name__in=chosen)}
     workers = _consumed()
+    if PARKED in chosen:
+        # Nobody names it; every worker forwards what lies there.
+        workers = {**workers, PARKED: alive().count()}
     delayed = _delayed_counts(chosen)
-    return [_described(name, rows.get(name), broker.size(name), delayed, workers) for name in chosen]
+    return [_described(name, rows.get(name), _home(name).size(name), delayed, workers) for name in chosen]
 
 
-def _described(name: str, row: Queue | None, size: int | None, delayed: dict[str, int] | None, workers: dict[str, int]) -> QueueOverview:
+def _described(name: str, row: Queue | None, size: int | None, delayed: dict[str, int], workers: dict[str, int]) -> QueueOverview:
     pause: dict[str, Any] = {"paused_at": row.paused_at, "paused_by": row.paused_by, "reason": row.reason} if row else {}
     return QueueOverview(
         name=name,
         size=size,
-        delayed=None if delayed is None else delayed.get(name, 0),
+        delayed=delayed.get(name),
         workers=workers.get(name, 0),
         **pause,
     )
 
 
-def _delayed_counts(names: Sequence[str]) -> dict[str, int] | None:
-    # Only the database broker can say; each count is bounded, since a page about queues must open in any case.
-    if database_alias() is None:
-        return None
+def _delayed_counts(names: Sequence[str]) -> dict[str, int]:
+    # Only the database can say; each count is bounded, since a page about queues must open in any case.
+    known = names if database_alias() is not None else [name for name in names if name == PARKED]
     waiting = message_rows().filter(state=MessageState.DELAYED)
-    return {name: waiting.filter(queue=name).order_by()[:COUNTED].count() for name in names}
+    return {name: waiting.filter(queue=name).order_by()[:COUNTED].count() for name in known}
 
 
 def database_alias() -> str | None:
@@ -100,8 +111,8 @@ def database_alias() -> str | None:
 
 
 def message_rows() -> "QuerySet[Message]":
-    """The messages of the database broker, in its own database."""
-    return Message.objects.using(database_alias())
+    """The messages of the database broker, in its own database; with any other broker, those that are parked."""
+    return Message.objects.using(database_alias() or settings.TASK_OUTBOX_DATABASE)
 
 
 def enter(names: Iterable[str]) -> None:
@@ -127,8 +138,7 @@ def resume(names: Sequence[str]) -> int:
 
 def purge(names: Iterable[str]) -> dict[str, int]:
     """Delete what waits in these queues; return how many messages each lost. What runs is left alone."""
-    broker = brokers.current()
-    return {name: broker.purge(name) for name in names}
+    return {name: _home(name).purge(name) for name in names}
 
 
 def run_now(rows: "QuerySet[Message]") -> int:
@@ -136,21 +146,27 @@ def run_now(rows: "QuerySet[Message]") -> int:
 
     Their ``eta`` goes, too: a worker would put a message that is early back to where it was.
     """
-    delayed = list(rows.filter(state=MessageState.DELAYED).only("id", "headers"))
+    delayed = list(rows.filter(state=MessageState.DELAYED).only("id", "queue", "headers", "properties"))
     now, count = clock.now(), 0
     for row in delayed:
         # Again with the state: meanwhile it may have become due, and be running.
-        count += rows.filter(pk=row.pk, state=MessageState.DELAYED).update(until=now, headers=_without_eta(row.headers))
+        changed: dict[str, Any] = {"until": now, "headers": _changed(row.headers, _without_eta)}
+        if row.queue == PARKED:
+            changed["properties"] = _changed(row.properties, parking.due_at_once)
+        count += rows.filter(pk=row.pk, state=MessageState.DELAYED).update(**changed)
     if count:
-        brokers.current().promote(clock.now(), limit=max(count, 100))
+        home = brokers.current() if database_alias() is not None else parking.open_lot()
+        home.promote(clock.now(), limit=max(count, 100))
     return count
 
 
-def _without_eta(headers: str) -> str:
+def _changed(text: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
     try:
-        found = loads_json(headers)
+        found = loads_json(text)
     except DecodeError:
-        return headers
-    if not isinstance(found, dict) or found.pop("eta", None) is None:
-        return headers
-    return dumps_json(found)
+        return text
+    return dumps_json(change(found)) if isinstance(found, dict) else text
+
+
+def _without_eta(headers: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in headers.items() if name != "eta"}

@@ -11,7 +11,6 @@ from typing import Final
 
 from django_tasks import clock
 from django_tasks.brokers.broker import Broker
-from django_tasks.conf import settings
 from django_tasks.exceptions import OperationalError, QueueNotFound, SerializationError
 from django_tasks.messages import PARKED, DeadMessage, Delivery, Disposition, Envelope, Settlement
 from django_tasks.parking.lot import due_of, open_lot, reach, restored
@@ -75,7 +74,7 @@ class Forwarder:
     ) -> None:
         self._broker = broker
         self._bury = bury
-        self._lot = open_lot(alias or settings.TASK_OUTBOX_DATABASE)
+        self._lot = open_lot(alias)
         self._consumer = self._lot.consume([PARKED], consumer_id=consumer_id)
         #: Fates of messages that the database could not be told yet.
         self._owed: list[Settlement] = []

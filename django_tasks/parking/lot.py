@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from django.db import DatabaseError, InterfaceError, transaction
@@ -33,7 +33,7 @@ def needed(broker: Broker) -> bool:
 
 def waiting(alias: str | None = None) -> int:
     """How many messages are parked (in TASK_OUTBOX_DATABASE, or the database ``alias``), those in a forwarder's hands left out."""
-    return open_lot(alias or settings.TASK_OUTBOX_DATABASE).size(PARKED) or 0
+    return open_lot(alias).size(PARKED) or 0
 
 
 def park(envelopes: Sequence[Envelope], *, alias: str | None = None) -> None:
@@ -42,9 +42,8 @@ def park(envelopes: Sequence[Envelope], *, alias: str | None = None) -> None:
     They are forwarded when the current broker can take them: at once, or when no more is left until ``not_before`` than it can
     delay by itself. Raises OperationalError when the database can't take them, and EncodeError for headers that JSON can't hold.
     """
-    name = alias or settings.TASK_OUTBOX_DATABASE
     seconds = reach(brokers.current())
-    open_lot(name).publish([_row(envelope, due_of(envelope, seconds)) for envelope in envelopes])
+    open_lot(alias).publish([_row(envelope, due_of(envelope, seconds)) for envelope in envelopes])
 
 
 def send(broker: Broker, envelopes: Sequence[Envelope]) -> None:
@@ -84,9 +83,13 @@ def _unkept(envelopes: Sequence[Envelope], alias: str, error: Exception) -> Oper
     )
 
 
+def open_lot(alias: str | None = None) -> Broker:
+    """Open the database broker of the lot, in TASK_OUTBOX_DATABASE or the database ``alias``. Nothing connects yet."""
+    return _opened(alias or settings.TASK_OUTBOX_DATABASE)
+
+
 @cache
-def open_lot(alias: str) -> Broker:
-    """Open the database broker of the lot. Nothing connects yet."""
+def _opened(alias: str) -> Broker:
     # By its URL, since its module holds models, and whoever publishes may do so before the apps are ready.
     return brokers.open_broker(f"db://{quote(alias, safe='')}")
 
@@ -137,3 +140,9 @@ def restored(delivery: Delivery) -> Envelope:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"what the row says of its way can't be read: {error!r}") from error
+
+
+def due_at_once(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of a parked message's row without its due time."""
+    kept = properties.get(_KEY)
+    return {**properties, _KEY: {**kept, "not_before": None}} if isinstance(kept, Mapping) else dict(properties)

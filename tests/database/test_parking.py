@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import pytest
 from django.db import connections, transaction
+from django.urls import reverse
 
 from django_tasks import brokers, client, clock, deadletters, parking, shared_task, signals
 from django_tasks.brokers.broker import Broker
@@ -21,8 +22,10 @@ from django_tasks.brokers.database import DatabaseBroker
 from django_tasks.exceptions import EncodeError, ImproperlyConfigured, OperationalError
 from django_tasks.messages import PARKED, Envelope
 from django_tasks.models import DeadLetter, Message, MessageState
+from django_tasks.operations.queues import known_names, message_rows, overview, purge, run_now
 from django_tasks.parking import forwarder as forwarding
 from django_tasks.testing.broker_probes import envelope
+from django_tasks.worker.options import chosen_queues
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres", "mysql"])
 
@@ -396,6 +399,55 @@ class running:
         for thread in self.threads:
             thread.join(10)
         assert not any(thread.is_alive() for thread in self.threads)
+
+
+# -- what operators see and do
+
+
+@pytest.fixture
+def quiet(broker: RecordingBroker) -> None:
+    """Two parked messages, one of them for later."""
+    parking.park(
+        [envelope("1"), envelope("2", headers={"id": "2", "task": "t", "eta": "2099-01-01T00:00:00+00:00"}, not_before=clock.after(3600))]
+    )
+
+
+@pytest.mark.usefixtures("quiet")
+def test_parked_messages_are_a_queue_to_operators(alias):
+    """With what is delayed in it, and purged like any other."""
+    assert PARKED in known_names()
+    (lot, other) = overview([PARKED, "default"])
+    assert (lot.size, lot.delayed, other.delayed) == (2, 1, None)
+    assert purge([PARKED, "default"]) == {PARKED: 2, "default": 0}
+    assert PARKED not in known_names()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_parked_call_is_run_now(broker, alias, forwarder):
+    """It leaves at once, and comes to the worker without its due time."""
+    assert run_now(message_rows().filter(task_id="2")) == 1
+    assert forwarder.turn(5) == 2
+    assert (broker.sent[1].not_before, broker.sent[1].headers.get("eta")) == (None, None)
+
+
+@only_sqlite
+@pytest.mark.usefixtures("quiet")
+def test_the_admin_shows_parked_messages(broker, admin_client):
+    """In the list of messages and in that of queues, as being forwarded by nobody where no worker runs."""
+    page = admin_client.get(reverse("admin:django_tasks_message_changelist")).content.decode()
+    assert page.count(PARKED) >= 2
+    row = Message.objects.get(task_id="2")
+    assert "2099" in admin_client.get(reverse("admin:django_tasks_message_change", args=[row.pk])).content.decode()
+    assert PARKED in admin_client.get(reverse("admin:django_tasks_queue_changelist")).content.decode()
+
+
+@only_sqlite
+def test_the_reserved_queue_is_refused(broker):
+    """By callers and by workers."""
+    with pytest.raises(ValueError, match="reserved"):
+        parked.apply_async(queue=PARKED)
+    with pytest.raises(ImproperlyConfigured, match="forwards"):
+        chosen_queues([PARKED], [])
 
 
 # -- what goes wrong
