@@ -6,7 +6,7 @@ results in memory for the time of the fixture, unless ``celery_config`` names ot
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -97,7 +97,9 @@ def celery_app(
     config = dict(celery_config)
     for mark in reversed(list(request.node.iter_markers("celery"))):
         config.update(mark.kwargs)
-    with _app(config, celery_parameters, celery_class_tasks) as app:
+    # What a worker of the session reads is not replaced under its feet.
+    fresh = not {"celery_session_app", "celery_session_worker"} & set(request.fixturenames)
+    with _app(config, celery_parameters, celery_class_tasks, fresh=fresh) as app:
         yield app
 
 
@@ -123,7 +125,7 @@ def depends_on_current_app(celery_app: "App") -> None:
 
 
 @contextmanager
-def _app(config: Mapping[str, Any], parameters: Mapping[str, Any], classes: Sequence[Any]) -> Iterator["App"]:
+def _app(config: Mapping[str, Any], parameters: Mapping[str, Any], classes: Sequence[Any], *, fresh: bool = True) -> Iterator["App"]:
     from django_tasks.application import app
     from django_tasks.testing.inmemory import in_memory
     from django_tasks.testing.overriding import overridden
@@ -134,7 +136,7 @@ def _app(config: Mapping[str, Any], parameters: Mapping[str, Any], classes: Sequ
             values.setdefault(setting, parameters[option])
     # Places in memory are this fixture's own, fresh for each use.
     settings = {name: value for name, value in values.items() if not (name.endswith(_PLACES) and value in _IN_MEMORY)}
-    with in_memory(), overridden(**settings):
+    with in_memory() if fresh else nullcontext(), overridden(**settings):
         for cls in classes:
             app.register_task(cls() if isinstance(cls, type) else cls)
         yield app

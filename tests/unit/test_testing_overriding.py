@@ -31,16 +31,16 @@ def test_eager_decorates_functions_and_coroutines():
     """As a decorator it holds while the function runs, awaited or not, and each time anew."""
 
     @eager()
-    def test():
+    def run():
         return add.delay(1, 2).get()
 
     @eager()
-    async def test_async():
+    async def run_async():
         await asyncio.sleep(0)
         return settings.TASK_ALWAYS_EAGER
 
-    assert test() == test() == 3
-    assert asyncio.run(test_async()) is True
+    assert run() == run() == 3
+    assert asyncio.run(run_async()) is True
     assert settings.TASK_ALWAYS_EAGER is False
 
 
@@ -68,3 +68,13 @@ def test_a_queue_in_memory_wins_over_eager_mode_and_is_gone_afterwards():
         add.delay(1, 2)
         assert len(queue) == 1
     assert before == settings.BROKER_URL
+
+
+def test_the_package_offers_what_it_lists():
+    """Every public name is found, and an unknown one is an AttributeError."""
+    from django_tasks import testing
+
+    assert all(getattr(testing, name) is not None for name in testing.__all__)
+    assert sorted(name for names in testing._HOMES.values() for name in names) == sorted(testing.__all__)
+    with pytest.raises(AttributeError, match="'nothing'"):
+        testing.nothing  # noqa: B018
