@@ -1,5 +1,6 @@
 """Values as the admin shows them: coloured states, code in boxes, links, ages."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ TONES: dict[Any, str] = {
     states.REJECTED: "bad",
     states.RETRY: "warn",
     states.STARTED: "busy",
+    states.PROGRESS: "busy",
     states.RECEIVED: "busy",
     MessageState.CLAIMED: "busy",
     MessageState.DELAYED: "warn",
@@ -41,6 +43,23 @@ def badge(value: Any, label: str | None = None, tone: str | None = None) -> Safe
 def code(text: str, *, wrap: bool = False) -> SafeString | str:
     """Show text as it is, in a box that scrolls; ``wrap`` breaks long lines, for sentences."""
     return format_html('<pre class="dt-code{}">{}</pre>', " dt-wrap" if wrap else "", text) if text else EMPTY
+
+
+def progress_bar(text: str | None) -> SafeString | None:
+    """Show what ``Task.progress`` stored as a bar with its words; None for anything else."""
+    try:
+        kept = json.loads(text or "")
+        done, total, message = float(kept["done"]), kept["total"], str(kept["message"])
+        share = None if total is None else float(total)
+    except (ValueError, TypeError, KeyError):
+        return None
+    if not share:
+        return format_html('<div class="dt-progress"><progress></progress><span>{}</span><span>{}</span></div>', f"{done:g}", message)
+    words = f"{done:g} / {share:g} ({min(100, int(100 * done / share))} %)"
+    return format_html(
+        '<div class="dt-progress"><progress max="{}" value="{}">{}</progress><span>{}</span><span>{}</span></div>',
+        share, min(done, share), words, words, message,
+    )  # fmt: skip
 
 
 def mono(text: str | None) -> SafeString | str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from django import forms
@@ -12,19 +13,21 @@ from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks import states
-from django_tasks.admin.display import EMPTY, badge, code, link, moment, mono, page_of, recent, seconds, short
+from django_tasks.admin.display import EMPTY, badge, code, link, moment, mono, page_of, progress_bar, recent, seconds, short
 from django_tasks.admin.filters import QueueFilter, StateFilter, TaskNameFilter, WorkerFilter
 from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.admin.workflows import workflow_view
 from django_tasks.exceptions import TaskError
 from django_tasks.models import GroupResult, TaskResult
 from django_tasks.operations.calls import BadArguments, NotRepeatable, StoredCall, parse_arguments, revoke, run_again, stored_call
 from django_tasks.operations.contents import cut, pretty_text
+from django_tasks.operations.workflows import belongs_to_others
 
 #: Newest results that a search for a name or an argument reads; no index could help it.
 SEARCHED = 200_000
@@ -77,7 +80,7 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
         (None, {"fields": ("task", "full_id", "state", "outcome", "traceback_text")}),
         (gettext_lazy("Call"), {"fields": ("args", "kwargs", "periodic_task_name", "queue", "worker", "retries")}),
         (gettext_lazy("Times"), {"fields": ("created", "started", "done", "run_time")}),
-        (gettext_lazy("Workflow"), {"fields": ("parent", "root", "group", "children"), "classes": ("collapse",)}),
+        (gettext_lazy("Workflow"), {"fields": ("workflow", "parent", "root", "group", "children"), "classes": ("collapse",)}),
         (gettext_lazy("Also kept"), {"fields": ("more", "content"), "classes": ("collapse",)}),
     )
     # fmt: on
@@ -164,8 +167,9 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
 
     @admin.display(description=gettext_lazy("result"))
     def outcome(self, row: TaskResult) -> str:
-        """The return value, or the error, as JSON."""
-        return code(pretty_text(row.result))
+        """The return value, or the error, as JSON; how far a task has come that says so, as a bar."""
+        bar = progress_bar(row.result) if row.status == states.PROGRESS else None
+        return bar or code(pretty_text(row.result))
 
     @admin.display(description=gettext_lazy("traceback"))
     def traceback_text(self, row: TaskResult) -> str:
@@ -191,6 +195,14 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
     def content(self, row: TaskResult) -> str:
         """Content type and encoding of the stored result."""
         return f"{row.content_type}, {row.content_encoding}"
+
+    @admin.display(description=gettext_lazy("picture"))
+    def workflow(self, row: TaskResult) -> str:
+        """The way to the picture, for a task that has relatives."""
+        if not belongs_to_others(row):
+            return EMPTY
+        address = reverse(f"{self.admin_site.name}:django_tasks_taskresult_workflow", args=[row.pk])
+        return format_html('<a href="{}">{}</a>', address, _("The whole workflow"))
 
     @admin.display(description=gettext_lazy("called by"))
     def parent(self, row: TaskResult) -> str:
@@ -281,9 +293,14 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
     # -- running again with other arguments
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page that asks for the arguments."""
-        view = self.admin_site.admin_view(self.run_again_view)
-        return [path("<path:object_id>/again/", view, name="django_tasks_taskresult_again"), *super().get_urls()]
+        """Add the page that asks for the arguments, and the picture of the workflow."""
+        again = self.admin_site.admin_view(self.run_again_view)
+        workflow = self.admin_site.admin_view(partial(workflow_view, self))
+        return [
+            path("<path:object_id>/again/", again, name="django_tasks_taskresult_again"),
+            path("<path:object_id>/workflow/", workflow, name="django_tasks_taskresult_workflow"),
+            *super().get_urls(),
+        ]
 
     def run_again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the stored arguments for editing; send the call when they are posted."""
