@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, tzinfo
 from types import SimpleNamespace
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 from unittest import mock
 
 from django.utils import timezone
@@ -60,7 +60,7 @@ def travel(to: Target | None = None, *, tick: bool = True, **delta: float) -> It
     outer = vars(clock)["datetime"]
     present = clock.now()
     journey = Journey(lambda: outer.now(UTC), arrival(timedelta(**delta) if to is None else to, present), tick=tick)
-    calendar = _calendar(journey)
+    calendar = type("Calendar", (_Calendar,), {"journey": journey})
     with ExitStack() as patches:
         # The functions stay the same, since many modules hold them; only what they look up is another.
         for module in (clock, timezone):
@@ -75,17 +75,16 @@ class _AnyDatetime(type):
         return isinstance(value, datetime)
 
 
-def _calendar(journey: Journey) -> type:
-    """Make what stands for ``datetime`` in a module: its ``now`` is the journey's, everything else is real."""
+class _Calendar(datetime, metaclass=_AnyDatetime):
+    """Stands for ``datetime`` in a module: its ``now`` is the journey's, everything else is real."""
 
-    class Calendar(datetime, metaclass=_AnyDatetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            here = journey.now().astimezone(tz)
-            return here if tz is not None else here.replace(tzinfo=None)
+    journey: ClassVar[Journey]
 
-        @classmethod
-        def fromisoformat(cls, text: str, /) -> datetime:  # type: ignore[override]
-            return datetime.fromisoformat(text)
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        here = cls.journey.now().astimezone(tz)
+        return here if tz is not None else here.replace(tzinfo=None)
 
-    return Calendar
+    @classmethod
+    def fromisoformat(cls, text: str, /) -> datetime:  # type: ignore[override]
+        return datetime.fromisoformat(text)
