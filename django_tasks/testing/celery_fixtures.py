@@ -6,7 +6,7 @@ results in memory for the time of the fixture, unless ``celery_config`` names ot
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Celery's ways of naming places in memory.
 _IN_MEMORY: Final = ("memory://", "cache+memory://", "memory", "cache")
+_PLACES: Final = ("BROKER_URL", "RESULT_BACKEND")
 _WORKER_OPTIONS: Final = ("queues", "concurrency", "shutdown_timeout")
 
 
@@ -127,7 +128,7 @@ def depends_on_current_app(celery_app: "App") -> None:
 @contextmanager
 def _app(config: Mapping[str, Any], parameters: Mapping[str, Any], classes: Sequence[Any], *, fresh: bool = True) -> Iterator["App"]:
     from django_tasks.application import app
-    from django_tasks.testing.inmemory import in_memory
+    from django_tasks.testing.inmemory import in_memory, local_tasks
     from django_tasks.testing.overriding import overridden
 
     values = dict(config)
@@ -135,14 +136,20 @@ def _app(config: Mapping[str, Any], parameters: Mapping[str, Any], classes: Sequ
         if parameters.get(option) is not None:
             values.setdefault(setting, parameters[option])
     # Places in memory are this fixture's own, fresh for each use.
-    settings = {name: value for name, value in values.items() if not (name.endswith(_PLACES) and value in _IN_MEMORY)}
-    with in_memory() if fresh else nullcontext(), overridden(**settings):
+    settings = {_current(name): value for name, value in values.items() if not (name.upper().endswith(_PLACES) and value in _IN_MEMORY)}
+    with in_memory() if fresh else local_tasks(), overridden(**settings):
         for cls in classes:
             app.register_task(cls() if isinstance(cls, type) else cls)
         yield app
 
 
-_PLACES: Final = ("broker_url", "result_backend", "BROKER_URL", "RESULT_BACKEND")
+def _current(name: str) -> str:
+    """Return today's name of a setting, which may be written as before Celery 4."""
+    from django_tasks.conf_options import OPTIONS
+    from django_tasks.conf_options.renamed import current_name
+
+    upper = name.upper().removeprefix("CELERY_")
+    return upper if upper in OPTIONS else current_name(name.upper(), OPTIONS) or name
 
 
 @contextmanager

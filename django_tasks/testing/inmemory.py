@@ -1,7 +1,7 @@
 """Messages and results in memory for the time of a test, run when the test says so."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, Final
@@ -12,6 +12,7 @@ from django_tasks import brokers, clock, result_backends
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.messages import DeadMessage
 from django_tasks.outcomes import Outcome
+from django_tasks.registry import registry
 from django_tasks.result_backends.memory import MemoryResultBackend
 from django_tasks.testing.overriding import overridden, scope
 from django_tasks.testing.publications import Publication, Wanted, complaint, publication, task_name, uncommitted
@@ -171,13 +172,14 @@ def in_memory(*, on_commit: bool | None = None, raise_errors: bool = False) -> I
 
     Whatever broker, results or eager mode the project has set are back afterwards. ``on_commit=False`` publishes at once,
     whatever transaction is open; None leaves it to TASK_PUBLISH_ON_COMMIT. ``raise_errors`` is the default of ``run_pending``.
+    Tasks that are declared inside of functions meanwhile are forgotten, too.
     Context manager and decorator; the decorated function isn't given the queue: use ``published()`` and its like there.
     """
     place = f"memory://tests-{next(_numbers)}"
     values: dict[str, Any] = {"BROKER_URL": place, "RESULT_BACKEND": place, "TASK_ALWAYS_EAGER": False, "TASK_PUBLISH_OUTBOX": False}
     if on_commit is not None:
         values["TASK_PUBLISH_ON_COMMIT"] = on_commit
-    with overridden(**values):
+    with overridden(**values), local_tasks():
         broker = brokers.current()
         if not isinstance(broker, MemoryBroker):
             raise TypeError(f"{place} opened {broker!r}, which is no MemoryBroker")
@@ -193,6 +195,19 @@ def in_memory(*, on_commit: bool | None = None, raise_errors: bool = False) -> I
                 results.clear()
 
 
+@contextmanager
+def local_tasks() -> Iterator[None]:
+    """Forget, at the end, tasks that were declared inside of functions: the next test may declare others of these names."""
+    before = set(registry)
+    try:
+        yield
+    finally:
+        for name in set(registry) - before:
+            function = getattr(registry[name], "run", None)
+            if "<locals>" in getattr(getattr(function, "__func__", function), "__qualname__", ""):
+                registry.unregister(name)
+
+
 def innermost() -> TaskQueue:
     """Return the queue of the innermost ``in_memory`` block; RuntimeError outside of one."""
     if not _open:
@@ -205,16 +220,30 @@ def published(task: Any = None) -> list[Publication]:
     return innermost().published(task)
 
 
-def assert_published(task: Any = None, **wanted: Any) -> list[Publication]:
+def assert_published(
+    task: Any = None,
+    *,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    queue: str | None = None,
+    countdown: float | timedelta | None = None,
+    eta: datetime | None = None,
+    priority: int | None = None,
+    times: int | None = None,
+) -> list[Publication]:
     """``TaskQueue.assert_published`` of the innermost ``in_memory`` block."""
     __tracebackhide__ = True
-    return innermost().assert_published(task, **wanted)
+    return innermost().assert_published(
+        task, args=args, kwargs=kwargs, queue=queue, countdown=countdown, eta=eta, priority=priority, times=times
+    )
 
 
-def assert_not_published(task: Any = None, **unwanted: Any) -> None:
+def assert_not_published(
+    task: Any = None, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, queue: str | None = None
+) -> None:
     """``TaskQueue.assert_not_published`` of the innermost ``in_memory`` block."""
     __tracebackhide__ = True
-    innermost().assert_not_published(task, **unwanted)
+    innermost().assert_not_published(task, args=args, kwargs=kwargs, queue=queue)
 
 
 def run_pending(

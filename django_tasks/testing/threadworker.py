@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.test.testcases import LiveServerThread
 
-from django_tasks import brokers
+from django_tasks import brokers, log
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import registry
@@ -43,7 +43,9 @@ class ThreadWorker:
         self._opened = OpenedConnections()
         self._shared = _shareable() if options.pool == "solo" else []
         self._thread = threading.Thread(target=self._run, name="django_tasks-worker", daemon=True)
+        self._record_factory = logging.getLogRecordFactory()
         self._error: BaseException | None = None
+        self._stopped = False
 
     @property
     def name(self) -> str:
@@ -72,11 +74,17 @@ class ThreadWorker:
 
         ``timeout`` is in seconds: RuntimeError names what runs on after it.
         """
-        self._consumer.command({"do": "stop"})
+        if self._stopped:
+            return
+        if self._thread.is_alive():
+            self._consumer.command({"do": "stop"})
         self._thread.join(timeout)
         if self._thread.is_alive():
             running = ", ".join(f"{one.request.message.task}[{one.request.message.id}]" for one in self._child.pool.running())
             raise RuntimeError(f"the worker runs on after {timeout} s, with {running or 'nothing'}: its threads die with the process")
+        self._stopped = True
+        if logging.getLogRecordFactory() is not self._record_factory:
+            log.remove_task_context()
         for connection in self._shared:
             connection.dec_thread_sharing()
         self._opened.__exit__(None, None, None)

@@ -172,6 +172,18 @@ def test_new_task(celery_app, celery_worker):
     celery_worker.reload()
     assert mul.delay(4, 4).get(timeout=10) == 16
 
+def test_another_task_of_that_name(celery_app, celery_worker):
+    @celery_app.task
+    def mul(x, y):
+        return x * y * 2
+
+    assert mul.delay(4, 4).get(timeout=10) == 32
+
+@pytest.mark.celery(CELERY_EAGER_PROPAGATES_EXCEPTIONS=True, CELERY_ALWAYS_EAGER=True)
+def test_old_names(celery_app):
+    with pytest.raises(ValueError):
+        fail.delay()
+
 @pytest.mark.usefixtures("celery_session_app", "celery_session_worker", "depends_on_current_app")
 class TestSession:
     def test_one(self):
@@ -180,7 +192,7 @@ class TestSession:
     def test_other(self, celery_includes, celery_worker_pool, celery_parameters, use_celery_app_trap):
         assert (celery_includes, celery_worker_pool, celery_parameters, use_celery_app_trap) == ((), "solo", {}, False)
 """,
-        passed=5,
+        passed=7,
     )
 
 

@@ -134,16 +134,12 @@ def test_a_test_database_in_memory_is_shared_with_the_solo_pool(monkeypatch):
         pass
     seen = []
 
-    @shared_task(name="tests.look")
-    def look():
-        seen.append(connections["default"])
+    with in_memory(), worker():
 
-    try:
-        with in_memory(), worker():
-            look.delay().get(timeout=10)
-    finally:
-        from django_tasks.registry import registry
+        @shared_task
+        def look():
+            seen.append(connections["default"])
 
-        registry.unregister("tests.look")
+        look.delay().get(timeout=10)
     assert seen == [connection]
     assert not connection.allow_thread_sharing

@@ -259,3 +259,20 @@ def test_blocks_share_nothing():
         run_pending()
     with in_memory() as queue:
         assert (len(queue), app.AsyncResult(task_id).state) == (0, "PENDING")
+
+
+def test_tasks_of_a_block_end_with_it():
+    """A task declared inside a function is forgotten, so that its name is free again."""
+
+    def declared(value):
+        @shared_task(name="tests.local")
+        def local():
+            return value
+
+        return local
+
+    for value in (1, 2):
+        with in_memory():
+            declared(value).delay()
+            assert [outcome.value for outcome in run_pending()] == [value]
+    assert "tests.local" not in app.tasks
