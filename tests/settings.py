@@ -95,7 +95,6 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 
-
 def _told() -> dict[str, Any]:
     # What a process that a test starts is told: DJANGO_TASKS keys as environment variables, in JSON where it is more than text:
     # TEST_BROKER_URL=db://default, TEST_WORKER_LEASE=2, TEST_BROKER_TRANSPORT_OPTIONS={"visibility_timeout": 5}.
@@ -109,3 +108,8 @@ def _told() -> dict[str, Any]:
 
 
 DJANGO_TASKS: dict[str, Any] = _told()
+
+if "TEST_CLOCK_FILE" in os.environ:
+    from tests import shiftedclock
+
+    shiftedclock.install(Path(os.environ["TEST_CLOCK_FILE"]))

@@ -122,7 +122,7 @@ class ConsumerThread(threading.Thread):
         self._mark_started()
         limit = 0 if self._stopping else self._prefetch.room()
         deliveries = self._consumer.receive(limit, self._pause())
-        self._block.fetched(time.time(), self._completer.finished)
+        self._block.fetched(clock.monotonic(), self._completer.finished)
         if deliveries:
             self._take(deliveries)
         elif self._options.drain and not self._stopping:
@@ -149,7 +149,7 @@ class ConsumerThread(threading.Thread):
             logger.error("The broker or the results can't be reached; trying again until they can: %s", error)
         self._failures += 1
         # It can't fetch, but it is alive: the supervisor must not kill what runs here because a server is away.
-        self._block.fetched(time.time(), self._completer.finished)
+        self._block.fetched(clock.monotonic(), self._completer.finished)
         if self._stopping and self._failures * delay > self._options.lease:
             logger.error("Gave up on %d unsettled messages; others will get them when their leases lapse", len(self._held))
             self._held.clear()
@@ -225,7 +225,7 @@ class ConsumerThread(threading.Thread):
 
     def _unmarked(self, *, for_at_least: float = 0.0) -> list[Request]:
         """Return running tasks whose STARTED is to be recorded and has not been yet."""
-        horizon = time.time() - for_at_least
+        horizon = clock.monotonic() - for_at_least
         return [
             running.request
             for running in self._pool.running()

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from typing import TypeAlias
 
 from asgiref.sync import sync_to_async
 
-from django_tasks import states
+from django_tasks import clock, states
 from django_tasks.context import Request
 from django_tasks.executor import Executor, loop_thread
 from django_tasks.outcomes import Outcome, hard_limit_of
@@ -30,7 +29,7 @@ MOST_THREADS = 32
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A request that occupies a slot, and since when (seconds since 1970)."""
+    """A request that occupies a slot, and since when (clock.monotonic())."""
 
     request: Request
     since: float
@@ -95,7 +94,7 @@ class Pool(ABC):
     def _notify(self, count: int) -> None: ...
 
     def _occupy(self, slot: int, request: Request) -> None:
-        since, limit = time.time(), hard_limit_of(request)
+        since, limit = clock.monotonic(), hard_limit_of(request)
         tag = request.delivery.tag if request.delivery is not None else ""
         self._block.begin(slot, request.message.id, tag, since, since + limit if limit else None)
         self._running[slot] = Running(request, since)

@@ -1,8 +1,8 @@
 """How much a child claims ahead: as much as it can finish in a short window of time, by its recent run times."""
 
-import time
 from typing import Final
 
+from django_tasks import clock
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pools import Pool
 
@@ -39,7 +39,7 @@ class Prefetch:
 
     def stuck(self, longer_than: float) -> int:
         """How many slots have been at one task for longer than this (seconds)."""
-        horizon = time.time() - longer_than
+        horizon = clock.monotonic() - longer_than
         return sum(running.since < horizon for running in self._pool.running())
 
     def room(self) -> int:

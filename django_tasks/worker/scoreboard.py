@@ -3,6 +3,9 @@
 One block a child: a head (how it is), then one line a slot (what it runs). A slot writes its own line; the
 supervisor reads them all, also those of a child that was killed. Writing a line costs a fraction of a
 microsecond and needs no lock: the state is written last when a task begins, and first when it ends.
+
+Times are those of ``clock.monotonic()``, which all processes of a machine share: a wall clock that is set while a task runs must
+neither kill it nor make its process look silent.
 """
 
 import mmap
@@ -10,9 +13,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-# running, started (seconds since 1970), deadline (0: none), tag, task id
+# running, started, deadline (0: none), tag, task id
 _LINE: Final = struct.Struct("<?xxxxxxxdd64s256s")
-# last fetch (seconds since 1970), finished tasks
+# last fetch, finished tasks
 _HEAD: Final = struct.Struct("<dq")
 _HEAD_SIZE: Final = 64
 _TAG: Final = struct.Struct("<dd64s256s")
@@ -67,7 +70,7 @@ class Block:
 
     @property
     def last_fetch(self) -> float:
-        """When the child last asked the broker (seconds since 1970); 0 if it never has."""
+        """When the child last asked the broker (by ``clock.monotonic()``); 0 if it never has."""
         return float(_HEAD.unpack_from(self._memory, self._offset)[0])
 
     @property

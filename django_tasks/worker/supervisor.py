@@ -5,7 +5,6 @@ import logging
 import os
 import select
 import signal
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -241,17 +240,17 @@ class Supervisor:
     # ---- limits
 
     def _enforce_limits(self) -> None:
-        now, wall = clock.monotonic(), time.time()
+        now = clock.monotonic()
         for index, process in list(self._children.items()):
             block = self._scoreboard[index]
-            for line in block.overdue(wall):
+            for line in block.overdue(now):
                 if self._marked.get(line.task_id) != OVERDUE:
                     logger.error("Task [%s] has passed its hard time limit; its process %d is killed", line.task_id, process.pid)
                     self._marked[line.task_id] = OVERDUE
                     self._end_child(index, process, now)
             if now >= self._kill_at.get(index, now + 1) or (index in self._kill_at and not self._others_run(index)):
                 self._kill(process)
-            self._notice_silence(process, block.last_fetch, wall)
+            self._notice_silence(process, block.last_fetch, now)
 
     def _others_run(self, index: int) -> bool:
         return any(line.task_id not in self._marked for line in self._scoreboard[index].running())
@@ -274,9 +273,9 @@ class Supervisor:
                 else:
                     process.channel.send({"do": "cancel", "task_id": task_id})
 
-    def _notice_silence(self, process: Process, last_fetch: float, wall: float) -> None:
+    def _notice_silence(self, process: Process, last_fetch: float, now: float) -> None:
         limit = SILENCE + self._options.lease
-        if last_fetch and wall - last_fetch > limit and not process.silent:
+        if last_fetch and now - last_fetch > limit and not process.silent:
             process.silent = True
             logger.error("Process %d has not asked the broker for %.0fs; it is replaced", process.pid, limit)
             self._kill(process)

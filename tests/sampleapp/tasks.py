@@ -115,3 +115,21 @@ def die_early(key):
     Effect.objects.create(key=key, pid=os.getpid())
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
+
+
+@shared_task
+def leave_line(key, seconds=0.0):
+    """Write the key into the file that EFFECTS names, then take some time: one write, so that a kill can't halve it."""
+    log = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(log, f"{key}\n".encode())
+    finally:
+        os.close(log)
+    time.sleep(seconds)
+    return key
+
+
+@shared_task
+def length(text):
+    """Return how long the text is."""
+    return len(text)

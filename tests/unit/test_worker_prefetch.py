@@ -1,9 +1,9 @@
 """Prefetch: a window of time, not a count."""
 
-import time
 from types import SimpleNamespace
 from typing import Any
 
+from django_tasks import clock
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.prefetch import MOST, Prefetch
 
@@ -64,7 +64,7 @@ def test_long_tasks_are_claimed_one_by_one() -> None:
     ahead = prefetch(pool)
     ahead.ran(3.0)
     assert ahead.room() == 1
-    pool.since = [time.time()]
+    pool.since = [clock.monotonic()]
     assert ahead.room() == 0
 
 
@@ -84,19 +84,19 @@ def test_a_slot_stuck_in_a_long_task_claims_nothing_behind_it() -> None:
     pool = FakePool()
     ahead = prefetch(pool)
     ahead.ran(0.0001)
-    pool.since = [time.time() - 5]
+    pool.since = [clock.monotonic() - 5]
     assert ahead.room() == 0
     two = FakePool(2)
     ahead = prefetch(two)
     ahead.ran(0.001)
-    two.since = [time.time() - 5]
+    two.since = [clock.monotonic() - 5]
     assert ahead.room() == 100
 
 
 def test_a_multiplier_counts_as_in_celery() -> None:
     """With WORKER_PREFETCH_MULTIPLIER set, run times don't matter."""
     pool = FakePool(2)
-    pool.since = [time.time()]
+    pool.since = [clock.monotonic()]
     ahead = prefetch(pool, prefetch_multiplier=4)
     ahead.ran(0.0001)
     assert ahead.room() == 7
