@@ -79,6 +79,7 @@ def celery(shared) -> Iterator[Celery]:
     app.conf.update(result_extended=True)
     yield app
     # Celery's results unsubscribe when they are collected, and would open a connection anew for that.
+    app.backend.result_consumer.cancel_for = lambda _task_id: None
     gc.collect()
     app.backend.result_consumer.stop()
     app.backend.client.connection_pool.disconnect()
