@@ -8,6 +8,7 @@ from typing import Any
 from django_tasks import clock, result_backends, states
 from django_tasks.application import app
 from django_tasks.cli.tables import Failure, Screen
+from django_tasks.cli.watching import watch
 from django_tasks.exceptions import TaskError, TimeoutError
 from django_tasks.models import DeadLetter, Message
 from django_tasks.operations.calls import BadArguments, nearest_task, parse_arguments
@@ -120,8 +121,12 @@ def _awaited(task_id: str, timeout: float | None) -> ResultMeta:
 def result(screen: Screen, options: Mapping[str, Any]) -> int:
     """Print what is known of one task."""
     task_id = options["id"]
-    if options.get("wait", False) is not False:
-        meta: ResultMeta | None = _awaited(task_id, options["wait"])
+    if options.get("watch", False) is not False:
+        meta: ResultMeta | None = watch(task_id, screen.say, options["watch"])
+        if meta is None or meta.status not in states.READY_STATES:
+            raise Failure(f"{task_id} was not done after {options['watch']:g} s")
+    elif options.get("wait", False) is not False:
+        meta = _awaited(task_id, options["wait"])
     else:
         meta = result_backends.current().fetch([task_id]).get(task_id)
     if meta is None:

@@ -18,6 +18,7 @@ examples:
   manage.py tasks call shop.tasks.add -a '[2, 3]' --wait 10
   manage.py tasks call shop.tasks.report -k '{"year": 2026}' --queue slow --countdown 60
   manage.py tasks result 5b0e8a4c-4d5f-4a3e-9a51-2d0c4a4f4c5e --traceback
+  manage.py tasks result 5b0e8a4c-4d5f-4a3e-9a51-2d0c4a4f4c5e --watch
   manage.py tasks queues pause slow --reason 'the supplier is down'
   manage.py tasks dead replay --reason 'unknown task'
 
@@ -100,6 +101,10 @@ def _declare_calls(commands: Any) -> None:
     result.add_argument("id", help="the task's id")
     result.add_argument("--traceback", action="store_true", help="print the traceback of a failure, too")
     _declare_wait(result, "wait until it is done")
+    result.add_argument(
+        "--watch", nargs="?", type=_number, const=None, default=False, metavar="SECONDS",
+        help="tell its state and progress until it is done; at most so many seconds, if given",
+    )  # fmt: skip
 
 
 def _declare_wait(parser: CommandParser, what: str) -> None:
