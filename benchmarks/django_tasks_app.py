@@ -1,12 +1,16 @@
-"""django_tasks for the harness: the database broker and the database result backend."""
+"""django_tasks for the harness: broker and results in the database, or in what BENCH_BROKER names."""
+
+import os
 
 from apps import django_common
+
+import config
 
 django_common.setup()
 
 from django_tasks_bench_tasks import noop  # noqa: E402
 
-from django_tasks import group  # noqa: E402
+from django_tasks import brokers, group  # noqa: E402
 
 BATCH = 10_000
 
@@ -40,4 +44,9 @@ def enqueue_delayed(n, seconds):
 
 def reset():
     """Empty queue and results."""
+    # Rows of heartbeats, of parked messages and of results in the database.
     django_common.reset(["django_tasks_message", "django_tasks_taskresult"])
+    if broker := os.environ.get("BENCH_BROKER"):
+        config.flush_redis()
+        if broker == "rabbitmq":
+            brokers.current().purge("default")

@@ -1,7 +1,8 @@
 """kill -9 during a drain: random child processes of the worker, and now and then all of it.
 
 Every task must leave its effect at least once; none may be lost, stuck or dead. Prints one JSON line; the exit
-status is 0 only if that held. ``DATABASE`` chooses the database (a new SQLite file).
+status is 0 only if that held. ``DATABASE`` chooses the database (a new SQLite file); ``BROKER`` and ``RESULTS`` are URLs of
+others, as in ``BROKER=redis://127.0.0.1/7 RESULTS=redis://127.0.0.1/7`` or ``BROKER=amqp://``, where the queue is a new one.
 """
 
 import argparse
@@ -20,10 +21,13 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 LEASE = 5
+RECORD_SIZE = 8
 
 
 class Worker:
     """A worker process that is started again whenever it is gone."""
+
+    COMMAND = (sys.executable, "-m", "django", "runworker", "-l", "WARNING")
 
     def __init__(self, concurrency, log):
         self.concurrency = concurrency
@@ -33,7 +37,7 @@ class Worker:
 
     def start(self):
         """Start it in a process group of its own."""
-        command = [sys.executable, "-m", "django", "runworker", "-c", str(self.concurrency), "-l", "WARNING"]
+        command = [*self.COMMAND, "-c", str(self.concurrency)]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True)
 
     def kill_child(self):
@@ -87,9 +91,32 @@ def main():
             PYTHONPATH=os.pathsep.join((str(HERE), str(HERE.parent))),
         )
         sys.path[:0] = [str(HERE), str(HERE.parent)]
+        os.environ["QUEUE"] = f"kill-{os.getpid()}"
         os.environ.setdefault("DATABASE", f"sqlite:///{folder}/bench.sqlite3")
         with Path(os.environ.get("WORKER_LOG") or f"{folder}/worker.log").open("ab") as log:
             return drain(options, Path(folder), log)
+
+
+def shoot(worker, options, unfinished):
+    """Kill processes of the worker until the work is done; return how many of which kind."""
+    whole = set(random.sample(range(options.kills), options.whole))
+    pause = options.n * options.milliseconds / 1000 / options.c / (options.kills + 1)
+    kills = Counter()
+    begin = time.monotonic()
+    next_kill = begin + 2
+    while unfinished() and time.monotonic() - begin < options.deadline:
+        if worker.process.poll() is not None:
+            kills["worker ended by itself"] += 1
+            worker.start()
+        if time.monotonic() >= next_kill and sum(kills.values()) < options.kills:
+            if sum(kills.values()) in whole:
+                worker.kill_all()
+                kills["whole worker"] += 1
+            elif worker.kill_child():
+                kills["child"] += 1
+            next_kill = time.monotonic() + random.uniform(0.5, 1.5) * pause
+        time.sleep(0.02)
+    return kills
 
 
 def drain(options, folder, log):
@@ -102,46 +129,45 @@ def drain(options, folder, log):
     from bench_tasks import effect
     from django.db import close_old_connections, connection
 
-    from django_tasks import group
+    from django_tasks import brokers, group, result_backends
+    from django_tasks.conf import settings
     from django_tasks.models import DeadLetter, Message, TaskResult
 
     for table in (Message, TaskResult, DeadLetter):
         table.objects.all().delete()
-    group(effect.s(i, options.milliseconds) for i in range(options.n)).apply_async()
-    whole = set(random.sample(range(options.kills), options.whole))
-    pause = options.n * options.milliseconds / 1000 / options.c / (options.kills + 1)
+    broker, queue = brokers.current(), os.environ["QUEUE"]
+    results = group(effect.s(i, options.milliseconds) for i in range(options.n)).apply_async()
     effects = folder / "effects"
+
+    def unfinished():
+        size = effects.stat().st_size if effects.exists() else 0
+        return size < options.n * RECORD_SIZE or len(seen(effects)) < options.n or bool(broker.size(queue))
+
     begin = time.monotonic()
     worker = Worker(options.c, log)
-    kills = Counter()
-    next_kill = begin + 2
-    while Message.objects.exists() and time.monotonic() - begin < options.deadline:
-        if worker.process.poll() is not None:
-            kills["worker ended by itself"] += 1
-            worker.start()
-        if time.monotonic() >= next_kill and sum(kills.values()) < options.kills:
-            if sum(kills.values()) in whole:
-                worker.kill_all()
-                kills["whole worker"] += 1
-            elif worker.kill_child():
-                kills["child"] += 1
-            next_kill = time.monotonic() + random.uniform(0.5, 1.5) * pause
-        time.sleep(0.02)
+    kills = shoot(worker, options, unfinished)
     seconds = time.monotonic() - begin
     worker.stop()
+    # What was in the hands of the last one is back by now or when its lease has lapsed.
+    time.sleep(LEASE)
+    subprocess.run([*Worker.COMMAND, "-c", str(options.c), "--drain"], stdout=log, stderr=log, timeout=options.deadline)
     close_old_connections()
     counts = seen(effects)
+    ids = [one.id for one in results.results]
+    stored = [meta for at in range(0, len(ids), 500) for meta in result_backends.current().fetch(ids[at : at + 500]).values()]
     found = {
         "lost": sum(1 for i in range(options.n) if i not in counts),
-        "stuck": Message.objects.count(),
+        "stuck": broker.size(queue) + (0 if broker.joins_transaction else Message.objects.count()),
         "dead": DeadLetter.objects.count(),
-        "results_missing": options.n - TaskResult.objects.filter(status="SUCCESS").count(),
+        "results_missing": options.n - sum(meta.status == "SUCCESS" for meta in stored),
     }
+    broker.purge(queue)
+    url = settings.BROKER_URL
     print(
         json.dumps(
             {
                 "benchmark": "kill",
-                "database": connection.vendor,
+                "broker": url.partition(":")[0] if not url.startswith("db:") else connection.vendor,
                 "n": options.n,
                 "kills": dict(kills),
                 **found,

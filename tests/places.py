@@ -80,9 +80,10 @@ class Place:
             return parked
         broker = brokers.current()
         names = {self.queue, *self.further, *broker.queues()}
-        return parked + sum(broker.size(name) or 0 for name in names) + self._claimed()
+        return parked + sum(broker.size(name) or 0 for name in names) + self.claimed()
 
-    def _claimed(self) -> int:
+    def claimed(self) -> int:
+        """How many messages workers hold, where the broker can say."""
         if not self.broker_url.startswith("redis"):
             return 0
         prefix = self.options.get("BROKER_TRANSPORT_OPTIONS", {}).get("global_keyprefix", "")

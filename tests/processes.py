@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,13 +28,21 @@ def wait_until(condition: Callable[[], object], what: str, deadline: float = DEA
         time.sleep(0.02)
 
 
-class WorkerProcess:
-    """A ``runworker`` process, its output as it comes."""
+RUNWORKER = (sys.executable, "-W", "error::RuntimeWarning", "-m", "django", "runworker", "-l", "INFO")
 
-    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
-        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "django", "runworker", "-l", "INFO", *arguments]
+
+class WorkerProcess:
+    """A worker process (``runworker``, or another command), its output as it comes."""
+
+    def __init__(self, environment: dict[str, str], *arguments: str, command: Sequence[str] = RUNWORKER) -> None:
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            [*command, *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

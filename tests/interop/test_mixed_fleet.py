@@ -1,0 +1,221 @@
+"""Celery's workers and ours on one queue, Celery's clients and ours before it; processes of both are shot."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from django_tasks import app, group
+from tests.places import RABBITMQ, REDIS, Place, on_redis, open_place
+from tests.processes import ROOT, StartWorker, WorkerProcess, wait_until
+from tests.sampleapp import tasks
+
+pytestmark = [pytest.mark.interop, pytest.mark.acceptance, pytest.mark.django_db(transaction=True, databases=["default"])]
+
+#: Seconds after which Celery's workers hand out again what nobody has acknowledged.
+VISIBILITY = 4
+TASKS = 200
+
+
+@pytest.fixture
+def place(
+    request: pytest.FixtureRequest, transactional_db: None, settings: Any, child_environment: dict[str, str], tmp_path: Path
+) -> Iterator[Place]:
+    """A queue and results that both sides use: Redis for both, or RabbitMQ with its results in Redis."""
+    with open_place(getattr(request, "param", "redis")) as place, open_place("redis") as results:
+        if place.name == "rabbitmq":
+            place.result_backend = results.broker_url
+            place.options["RESULT_BACKEND_TRANSPORT_OPTIONS"] = results.options["RESULT_BACKEND_TRANSPORT_OPTIONS"]
+        child_environment["EFFECTS"] = str(tmp_path / "effects")
+        place.use(settings, child_environment)
+        child_environment.update(
+            FLEET_BROKER_URL=place.broker_url,
+            FLEET_RESULT_BACKEND=place.result_backend,
+            FLEET_QUEUE=place.queue,
+            FLEET_TRANSPORT_OPTIONS=json.dumps(transport_options(place)),
+            FLEET_RESULT_OPTIONS=json.dumps(place.options["RESULT_BACKEND_TRANSPORT_OPTIONS"]),
+        )
+        yield place
+
+
+def transport_options(place: Place) -> dict[str, Any]:
+    """Celery's view of the same broker."""
+    return {**place.options.get("BROKER_TRANSPORT_OPTIONS", {}), **({"visibility_timeout": VISIBILITY} if place.name == "redis" else {})}
+
+
+@pytest.fixture
+def client(place: Place) -> Iterator[Celery]:
+    """A Celery client; its tasks are called by name."""
+    made = Celery("client", broker=place.broker_url, backend=place.result_backend, set_as_current=False)
+    made.conf.update(
+        task_default_queue=place.queue,
+        broker_transport_options=transport_options(place),
+        result_backend_transport_options=place.options["RESULT_BACKEND_TRANSPORT_OPTIONS"],
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start_celery(child_environment: dict[str, str]) -> Iterator[StartWorker]:
+    """``start_celery("-c", "1")`` starts a Celery worker that ends with the test."""
+    started: list[WorkerProcess] = []
+
+    def start(*arguments: str) -> WorkerProcess:
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command = [sys.executable, "-m", "celery", "-A", "tests.interop.celery_fleet", "worker", "-l", "INFO", *quiet]
+        environment = {name: value for name, value in child_environment.items() if name != "DJANGO_SETTINGS_MODULE"}
+        worker = WorkerProcess({**environment, "PYTHONPATH": str(ROOT)}, *arguments, command=command)
+        started.append(worker)
+        worker.says(" ready.")
+        return worker
+
+    yield start
+    for worker in started:
+        worker.stop()
+
+
+def effects(environment: dict[str, str]) -> Counter[str]:
+    """How often each key has been left."""
+    path = Path(environment["EFFECTS"])
+    return Counter(line.split()[0] for line in path.read_text().splitlines()) if path.exists() else Counter()
+
+
+def by_whom(environment: dict[str, str]) -> Counter[str]:
+    """How many effects each side has left."""
+    lines = Path(environment["EFFECTS"]).read_text().splitlines()
+    return Counter("celery" if line.endswith(" celery") else "ours" for line in lines)
+
+
+both_brokers = pytest.mark.parametrize("place", [REDIS, RABBITMQ], indirect=True)
+
+
+@both_brokers
+def test_a_celery_client_calls_our_worker(place: Place, client: Celery, start_worker: StartWorker) -> None:
+    """It reads the result, the error as its own class, and the state, by its own means."""
+    start_worker("-c", "1")
+    result = client.send_task("tests.sampleapp.tasks.add", (2, 3))
+    assert result.get(timeout=30) == 5
+    failed = client.send_task("tests.sampleapp.tasks.fail", kwargs={"text": "on purpose"})
+    with pytest.raises(ValueError, match="on purpose"):
+        failed.get(timeout=30)
+    assert (result.state, failed.state) == ("SUCCESS", "FAILURE")
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
+
+
+@both_brokers
+def test_our_client_calls_a_celery_worker(place: Place, start_celery: StartWorker) -> None:
+    """Its results and errors come back; groups and links work across."""
+    start_celery("-c", "1", "-P", "solo")
+    assert tasks.add.delay(2, 3).get(timeout=30) == 5
+    assert app.send_task("fleet.who").get(timeout=30) == "celery"
+    with pytest.raises(ValueError, match="on purpose"):
+        tasks.fail.delay("on purpose").get(timeout=30)
+    assert group(tasks.add.s(number, 1) for number in range(10)).apply_async().get(timeout=30) == list(range(1, 11))
+    linked = (tasks.add.s(1, 2) | tasks.add.s(10)).apply_async()
+    assert linked.get(timeout=30) == 13
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
+
+
+@both_brokers
+def test_both_drain_one_queue(
+    place: Place, client: Celery, start_worker: StartWorker, start_celery: StartWorker, child_environment: dict[str, str]
+) -> None:
+    """What both clients send, both workers run, each task once."""
+    start_celery("-c", "1", "-P", "solo")
+    start_worker("-c", "1")
+    tasks.add.delay(1, 1).get(timeout=30)
+    mine = [tasks.leave_line.delay(f"mine-{number}", 0.02) for number in range(TASKS // 2)]
+    theirs = [client.send_task("tests.sampleapp.tasks.leave_line", (f"theirs-{number}", 0.02)) for number in range(TASKS // 2)]
+    assert [result.get(timeout=40) for result in mine] == [f"mine-{number}" for number in range(TASKS // 2)]
+    assert [result.get(timeout=40) for result in theirs] == [f"theirs-{number}" for number in range(TASKS // 2)]
+    assert set(effects(child_environment).values()) == {1}
+    assert set(by_whom(child_environment)) == {"celery", "ours"}
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
+
+
+def _shoot(worker: WorkerProcess) -> None:
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.process.wait()
+
+
+@both_brokers
+@pytest.mark.parametrize("victim", ["celery", "ours"])
+def test_one_side_is_shot_in_the_middle(
+    place: Place,
+    start_worker: StartWorker,
+    start_celery: StartWorker,
+    child_environment: dict[str, str],
+    victim: str,
+) -> None:
+    """Kill -9 of all processes of one side: the other side runs what it held, once the broker gives it back."""
+    both: dict[str, Callable[[], WorkerProcess]] = {
+        "celery": lambda: start_celery("-c", "1", "-P", "solo"),
+        "ours": lambda: start_worker("-c", "2", TEST_WORKER_LEASE="2"),
+    }
+    workers = {name: start() for name, start in both.items()}
+    tasks.add.delay(1, 1).get(timeout=30)
+    results = [tasks.leave_line.delay(f"key-{number}", 0.05) for number in range(TASKS)]
+    wait_until(lambda: len(effects(child_environment)) > 20 and victim in by_whom(child_environment), "both sides to work")
+    _shoot(workers[victim])
+    if victim == "celery":
+        # Ours leave to Celery's workers what Celery's held, until the visibility timeout says that it is lost.
+        both["celery"]()
+    assert [result.get(timeout=60) for result in results] == [f"key-{number}" for number in range(TASKS)]
+    assert len(effects(child_environment)) == TASKS
+    again = [key for key, count in effects(child_environment).items() if count > 1]
+    assert len(again) <= 3, f"only what was running may run again: {again}"
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
+
+
+@on_redis
+def test_celery_leaves_our_long_tasks_alone(
+    place: Place, start_worker: StartWorker, start_celery: StartWorker, child_environment: dict[str, str]
+) -> None:
+    """A task of ours that runs for longer than Celery's visibility timeout is not handed out a second time."""
+    start_worker("-c", "1", TEST_WORKER_LEASE="3")
+    long = tasks.leave_line.delay("long", 3.0 * VISIBILITY)
+    wait_until(lambda: effects(child_environment)["long"], "the task to start")
+    start_celery("-c", "1", "-P", "solo")
+    assert tasks.add.delay(1, 1).get(timeout=30) == 2
+    assert long.get(timeout=40) == "long"
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
+    assert effects(child_environment)["long"] == 1
+
+
+@on_redis
+def test_what_our_dead_fleet_held_celery_runs(
+    place: Place, start_worker: StartWorker, start_celery: StartWorker, child_environment: dict[str, str]
+) -> None:
+    """All of our workers are shot and none is started again: Celery's restore what they held, as they do for one another."""
+    ours = start_worker("-c", "1", TEST_WORKER_LEASE="2")
+    held = tasks.leave_line.delay("held", 30)
+    wait_until(lambda: effects(child_environment)["held"], "the task to start")
+    waiting = tasks.add.delay(1, 2)
+    _shoot(ours)
+    Path(child_environment["EFFECTS"]).unlink()
+    start_celery("-c", "2", "-P", "threads")
+    assert waiting.get(timeout=40) == 3
+    wait_until(lambda: effects(child_environment)["held"], "Celery to run what was held", 60)
+    assert held.state in {"PENDING", "STARTED"}
+
+
+@on_redis
+def test_a_far_eta_of_celery_is_put_aside(place: Place, client: Celery, start_worker: StartWorker) -> None:
+    """It is neither held nor handed out again and again: it lies with our delayed messages, until it is due."""
+    worker = start_worker("-c", "1")
+    soon = client.send_task("tests.sampleapp.tasks.moment", countdown=5)
+    client.send_task("tests.sampleapp.tasks.moment", countdown=86_400)
+    begun = time.time()
+    wait_until(lambda: place.claimed() == 0 and place.left() == 2, f"both to be put aside; the worker said:\n{worker.output}")
+    assert time.time() - begun < 5
+    assert soon.get(timeout=30) >= begun + 4.5
+    wait_until(lambda: place.left() == 1, "only the one of tomorrow to be left")
