@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import cache
+from operator import attrgetter
 from struct import Struct
 from typing import Any, Final, Self
 
@@ -25,6 +27,7 @@ _OPTIONS: Final = frozenset(
     {"global_keyprefix", "result_chord_ordered", "retry_policy", "additional_connection_errors", "visibility_timeout", "polling_interval"}
 )
 _HEAD: Final = Struct(">HIBB").pack
+_known: Final = attrgetter(*KEPT)
 #: Ids of one question.
 _CHUNK: Final = 1000
 #: Documents of one call: the server answers nobody else meanwhile.
@@ -206,5 +209,11 @@ def _text(meta: ResultMeta) -> bytes:
 
 def _record(meta: ResultMeta) -> bytes:
     document, task_id = _text(meta), meta.task_id.encode()
-    names = ",".join([name for name in KEPT if getattr(meta, name) is None]).encode()
+    names = _unknown(tuple([value is None for value in _known(meta)]))
     return _HEAD(len(task_id), len(document), len(names), meta.status in states.READY_STATES) + task_id + document + names
+
+
+@cache
+def _unknown(missing: tuple[bool, ...]) -> bytes:
+    # A few patterns: a worker's writes know nearly everything.
+    return ",".join(name for name, is_missing in zip(KEPT, missing, strict=True) if is_missing).encode()
