@@ -4,8 +4,11 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings
 from django.db import connections
+from django.test import override_settings
 
+from django_tasks.brokers import open_broker
 from django_tasks.brokers.broker import Broker
 from django_tasks.brokers.database import DatabaseBroker
 from django_tasks.brokers.memory import MemoryBroker
@@ -14,6 +17,7 @@ from django_tasks.brokers.memory import MemoryBroker
 pytest.register_assert_rewrite("django_tasks.testing.broker_contract", "django_tasks.testing.lease_contract")
 
 from django_tasks.testing.broker_contract import BrokerContract  # noqa: E402
+from tests import rabbitmq  # noqa: E402
 
 
 class TestMemoryBroker(BrokerContract):
@@ -49,3 +53,36 @@ class TestMySQL(BrokerContract):
     @pytest.fixture
     def broker(self) -> Broker:
         return DatabaseBroker("mysql")
+
+
+class RabbitMQContract(BrokerContract):
+    """In a virtual host of its own: queues named ``default`` and ``a`` would meet those of a parallel run."""
+
+    @pytest.fixture
+    def options(self) -> dict[str, object]:
+        return {}
+
+    @pytest.fixture
+    def broker(self, virtual_host: str, options: dict[str, object]) -> Iterator[Broker]:
+        with override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, **options}):
+            broker = open_broker(virtual_host)
+            broker.quarantine = 0.05  # type: ignore[attr-defined]
+            yield broker
+            rabbitmq.delete_queues(virtual_host, broker._queues)  # type: ignore[attr-defined]
+            broker.close()
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.django_db(transaction=True)
+class TestRabbitMQClassic(RabbitMQContract):
+    pass
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.django_db(transaction=True)
+class TestRabbitMQQuorum(RabbitMQContract):
+    MANY = 2_000
+
+    @pytest.fixture
+    def options(self) -> dict[str, object]:
+        return {"TASK_DEFAULT_QUEUE_TYPE": "quorum", "TASK_CREATE_MISSING_QUEUE_TYPE": "quorum"}

@@ -1,0 +1,156 @@
+"""Opening connections through kombu: fail-over lists, settings, and what errors mean to a user."""
+
+import random
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from amqp import exceptions as amqp_errors
+from kombu import Connection
+from kombu.transport import get_transport_cls
+
+from django_tasks.brokers.kombu.wire import AMQPSTransport, AMQPTransport
+from django_tasks.conf import settings
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.urls import URL, mask
+
+#: Schemes of RabbitMQ that this package speaks itself; librabbitmq and qpid go the way of the other transports.
+AMQP: Final[Mapping[str, Any]] = {"amqp": AMQPTransport, "pyamqp": AMQPTransport, "amqps": AMQPSTransport}
+#: Milliseconds after which unacknowledged bytes end a connection. py-amqp's 1,000 is less than a pause of a busy server.
+_TCP_USER_TIMEOUT: Final = 20_000
+#: Seconds in which a server that is not blocked must answer.
+ANSWER_WITHIN: Final = 10.0
+#: What must be installed for a scheme, where that is not kombu's extra of the same name.
+_REQUIREMENTS: Final = {
+    "sqla": "kombu[sqlalchemy]",
+    "kafka": "kombu[confluentkafka]",
+    "slmq": "kombu[slmq]",
+    "etcd": "python-etcd",
+    "pyro": "Pyro4",
+    "librabbitmq": "librabbitmq",
+}
+_HINTS: Final[Sequence[tuple[type[Exception], str]]] = (
+    (amqp_errors.AccessRefused, "wrong user or password, or the user has no right to do this"),
+    (amqp_errors.NotAllowed, "the virtual host does not exist, or the user has no right to it"),
+    (
+        amqp_errors.PreconditionFailed,
+        "it exists on the server with other arguments than TASK_QUEUES and the settings say; delete it there or describe it as it is",
+    ),
+    (amqp_errors.ResourceLocked, "another connection holds it exclusively"),
+)
+
+
+class Server:
+    """Where the URLs of a fail-over list lead: opens connections to the first one that answers."""
+
+    def __init__(self, urls: Sequence[URL], **options: Any) -> None:
+        self.urls = list(urls)
+        self.scheme = urls[0].scheme.partition("+")[0]
+        self.native = self.scheme in AMQP
+        self._options = options
+        self._lock = threading.Lock()
+        #: The URL that answered last: others are tried when it fails.
+        self._best = 0
+        for url in self.urls:
+            self._client(url, 0)
+
+    def __str__(self) -> str:
+        return mask([url.text for url in self.urls])
+
+    @property
+    def patience(self) -> float:
+        """Seconds in which a connection must be there."""
+        return float(settings.BROKER_CONNECTION_TIMEOUT)
+
+    def open(self, *, heartbeat: float = 0) -> tuple[Any, Any]:
+        """Connect; return kombu's client and the connection of its transport. Raises OperationalError."""
+        failures = []
+        for number in self._order():
+            url = self.urls[number]
+            client = self._client(url, heartbeat)
+            try:
+                with self.translating("connecting", url):
+                    raw = client.transport.establish_connection()
+            except OperationalError as error:
+                failures.append(error)
+                continue
+            self._best = number
+            if self.native:
+                # Whatever waits for an answer below waits no longer than this for each piece of it.
+                raw.transport.sock.settimeout(max(ANSWER_WITHIN, self.patience))
+            return client, raw
+        if len(failures) == 1:
+            raise failures[0]
+        raise OperationalError("; ".join(str(failure) for failure in failures)) from failures[-1]
+
+    def _order(self) -> list[int]:
+        numbers = list(range(len(self.urls)))
+        if settings.BROKER_FAILOVER_STRATEGY == "shuffle":
+            random.shuffle(numbers)
+            return numbers
+        with self._lock:
+            return numbers[self._best :] + numbers[: self._best]
+
+    def _client(self, url: URL, heartbeat: float) -> Any:
+        scheme = url.scheme.partition("+")[0]
+        try:
+            # virtual_host: kombu reads it from the URL; where there is none, it is the default one.
+            return Connection(
+                url.text,
+                transport=AMQP.get(scheme),
+                ssl=settings.BROKER_USE_SSL,
+                connect_timeout=self.patience,
+                heartbeat=heartbeat,
+                login_method=settings.BROKER_LOGIN_METHOD,
+                transport_options={**self._defaults(scheme), **settings.BROKER_TRANSPORT_OPTIONS, **self._options},
+            )
+        except ImportError as error:
+            raise ImproperlyConfigured(_missing(url, error)) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ImproperlyConfigured(f"BROKER_URL {mask(url.text)} can't be used: {error}") from error
+
+    def _defaults(self, scheme: str) -> dict[str, Any]:
+        if scheme in AMQP:
+            option = getattr(socket, "TCP_USER_TIMEOUT", None)
+            return {} if option is None else {"socket_settings": {option: _TCP_USER_TIMEOUT}}
+        if scheme == "sqs":
+            # Long polling can't be woken: a worker must hear of its own tasks' ends meanwhile.
+            return {"wait_time_seconds": 1, "polling_interval": 0.05}
+        return {"polling_interval": 0.02}
+
+    @contextmanager
+    def translating(self, doing: str, url: URL | None = None) -> Iterator[None]:
+        """Raise what goes wrong in here as OperationalError that names the server and says what can be done."""
+        try:
+            yield
+        except (OperationalError, ImproperlyConfigured):
+            raise
+        except ImportError as error:
+            raise ImproperlyConfigured(_missing(url or self.urls[0], error)) from error
+        except Exception as error:
+            # Not a list of classes: py-amqp raises AttributeError and TypeError where a connection went away, and the other
+            # transports what their clients raise.
+            where = str(self) if url is None else mask(url.text)
+            raise OperationalError(f"{doing} failed on {where}: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """Say what an error of a client library means."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    text = str(getattr(error, "reply_text", "") or error) or type(error).__name__
+    hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+    return f"{text} ({hint})" if hint else text
+
+
+def _missing(url: URL, error: ImportError) -> str:
+    scheme = url.scheme.partition("+")[0]
+    requirement = _REQUIREMENTS.get(scheme, f"kombu[{scheme}]")
+    return f"BROKER_URL {mask(url.text)} needs a package that is not installed ({error}): pip install '{requirement}'"
+
+
+def load_transport(scheme: str) -> Any:
+    """Return kombu's class for a scheme. Raises ImportError if its client library is missing."""
+    return get_transport_cls(scheme)

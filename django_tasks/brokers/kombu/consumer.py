@@ -1,0 +1,386 @@
+"""Consuming from RabbitMQ: a window of messages that the server pushes, and settlements in bursts."""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from django_tasks import clock
+from django_tasks.brokers.broker import Consumer
+from django_tasks.brokers.kombu import delays, wire
+from django_tasks.brokers.kombu.connecting import Server
+from django_tasks.brokers.kombu.declaring import Declared, declare, declared
+from django_tasks.brokers.kombu.envelopes import earlier_deliveries, envelope_of, outgoing, task_key
+from django_tasks.brokers.kombu.publishing import Publisher
+from django_tasks.brokers.kombu.redeliveries import Redeliveries
+from django_tasks.brokers.kombu.waking import Alarm
+from django_tasks.brokers.kombu.window import Window
+from django_tasks.conf import settings
+from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Settlement
+
+#: Seconds between two looks at the heartbeat.
+_HEARTBEAT: Final = 1.0
+#: Seconds without wish for messages after which those that are here already go back.
+_UNWANTED: Final = 1.0
+#: Seconds for which a window that was just opened may bring more: what waits on the server comes in pieces.
+_LINGER: Final = 0.03
+#: Seconds between extensions that the worker sees to; an AMQP connection's deliveries have no lease beside its heartbeat.
+_LEASE: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Held:
+    """A delivery that the server waits to hear of."""
+
+    tag: int
+    message: Any
+    queue: Declared
+    window: str
+    key: str
+    again: bool
+    #: When it may be handed out, if it has to wait.
+    due: float = 0.0
+
+
+class AMQPConsumer(Consumer):
+    """One connection and one channel. A lost connection is noticed by the next call, which raises; the one after it reconnects."""
+
+    def __init__(self, server: Server, queues: Sequence[str], *, consumer_id: str, redeliveries: Redeliveries, quarantine: float) -> None:
+        self.consumer_id = consumer_id
+        self.lease = _LEASE
+        self._server = server
+        self._names = tuple(dict.fromkeys(queues))
+        self._redeliveries = redeliveries
+        self._quarantine = quarantine
+        self._alarm = Alarm()
+        self._connection: Any = None
+        self._channel: Any = None
+        self._publisher: Publisher | None = None
+        self._connections = 0
+        self._queues: list[Declared] = []
+        self._window: Window | None = None
+        #: By delivery tag, oldest first: all that is unsettled on this channel.
+        self._outstanding: dict[int, _Held] = {}
+        self._ready: deque[_Held] = deque()
+        self._unexplained: deque[_Held] = deque()
+        self._fresh_redeliveries: list[_Held] = []
+        self._ticked = 0.0
+        self._wanted = clock.monotonic()
+
+    # ---- receiving
+
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        """Take up to ``limit`` messages; wait up to ``timeout`` seconds for the first."""
+        with self._translating("receiving"):
+            self._connect()
+            self._tick()
+            now = clock.monotonic()
+            if limit > 0:
+                self._wanted = now
+                lingering = self._open(limit)
+            else:
+                lingering = False
+                if now - self._wanted > _UNWANTED:
+                    self._give_back_what_waits()
+            self._collect(limit, now + timeout, lingering=lingering)
+            return [self._delivery(held, *more) for held, more in self._taken(limit)]
+
+    def _collect(self, limit: int, deadline: float, *, lingering: bool) -> None:
+        transport = self._connection.transport
+        while True:
+            while transport.has_frame() or transport.has_bytes():
+                self._connection.on_inbound_frame(transport.read_frame())
+            self._sort_redeliveries()
+            now = clock.monotonic()
+            if limit > 0 and self._ready:
+                if len(self._ready) >= limit or not lingering:
+                    return
+                pause = min(_LINGER, max(0.0, deadline - now) or _LINGER)
+            else:
+                pause = self._pause(deadline - now)
+            readable, rung = self._alarm.wait(transport.sock, max(0.0, pause))
+            if readable:
+                self._connection.on_inbound_frame(transport.read_frame())
+                continue
+            if rung or (limit > 0 and self._ready):
+                return
+            if clock.monotonic() >= deadline:
+                # One more look: what was sorted out meanwhile.
+                self._sort_redeliveries()
+                return
+            self._tick()
+
+    def _pause(self, remaining: float) -> float:
+        pause = min(remaining, _HEARTBEAT)
+        if self._unexplained:
+            pause = min(pause, self._unexplained[0].due - clock.monotonic())
+        return pause
+
+    def _taken(self, limit: int) -> Iterable[tuple[_Held, tuple[int, Any]]]:
+        taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+        again = [held.key for held in taken if held.again and held.key]
+        known = self._redeliveries.count(list(dict.fromkeys(again))) if again else {}
+        for held in taken:
+            starts, death = known.get(held.key, (1, None)) if held.again else (0, None)
+            yield held, (max(0, starts), death)
+
+    def _delivery(self, held: _Held, starts: int, death: Any) -> Delivery:
+        envelope = envelope_of(held.message, held.queue.name)
+        earlier = 0
+        if DELIVERY_COUNT in envelope.headers:
+            if held.again and held.queue.quorum:
+                # The server's own count, which knows nothing of what was never started.
+                headers = {name: value for name, value in envelope.headers.items() if name != DELIVERY_COUNT}
+                envelope = replace(envelope, headers=headers)
+            else:
+                earlier = earlier_deliveries(envelope.headers)
+        tag = f"{self._connections}.{held.tag}"
+        return Delivery(envelope, f"{tag}:{held.key}", held.queue.name, 1 + earlier + starts, death)
+
+    def _sort_redeliveries(self) -> None:
+        """Let those redeliveries through whose row tells what happened; the others wait for it, for a while."""
+        fresh, self._fresh_redeliveries = self._fresh_redeliveries, []
+        if fresh:
+            explained = self._redeliveries.explained([held.key for held in fresh]) if self._quarantine > 0 else set()
+            due = clock.monotonic() + self._quarantine
+            for held in fresh:
+                if held.key in explained or self._quarantine <= 0:
+                    self._ready.append(held)
+                else:
+                    held.due = due
+                    self._unexplained.append(held)
+        while self._unexplained and self._unexplained[0].due <= clock.monotonic():
+            self._ready.append(self._unexplained.popleft())
+
+    def _on_message(self, held_queue: Declared, window: str, message: Any) -> None:
+        info = message.delivery_info
+        properties = message.properties
+        key = task_key(properties.get("application_headers") or {}, properties)
+        held = _Held(info["delivery_tag"], message, held_queue, window, key, again=info["redelivered"])
+        self._outstanding[held.tag] = held
+        if self._window is not None:
+            self._window.arrived(window)
+        if held.again:
+            self._fresh_redeliveries.append(held)
+        else:
+            self._ready.append(held)
+
+    # ---- the window
+
+    def _open(self, limit: int) -> bool:
+        """Ask the server for what is missing; say whether it is a new window, which fills from nothing."""
+        assert self._window is not None  # noqa: S101
+        return self._window.widen(limit, waiting=len(self._ready), outstanding=len(self._outstanding))
+
+    def _give_back_what_waits(self) -> None:
+        """End the window, and return what nobody asked for, so that others get it."""
+        assert self._window is not None  # noqa: S101
+        if not (self._window.is_open or self._ready or self._unexplained or self._fresh_redeliveries):
+            return
+        self._window.close()
+        self._await_answer()
+        waiting = [*self._ready, *self._unexplained, *self._fresh_redeliveries]
+        self._ready.clear()
+        self._unexplained.clear()
+        self._fresh_redeliveries.clear()
+        self._redeliveries.count_back([held.key for held in waiting if held.key])
+        self._write(wire.reject(self._channel.channel_id, self._drop(held).tag, requeue=True) for held in waiting)
+
+    # ---- settling
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Carry out all settlements in one write; what an earlier connection had received is passed over."""
+        found = [(held, settlement) for settlement in settlements if (held := self._find(settlement.delivery)) is not None]
+        if not found:
+            return
+        with self._translating("settling"):
+            self._tick()
+            back = [(held, one) for held, one in found if _goes_back(one)]
+            if back:
+                # Or the server would hand it to this consumer again at once, which may be the one that can't run it.
+                self._window_of_this_channel().close()
+            self._publish_delayed([one for _, one in found if one.disposition is Disposition.DELAY])
+            self._redeliveries_settled(found)
+            gone = {held.tag: one for held, one in found if not _goes_back(one)}
+            frames = [*self._acknowledge(gone), *(self._return(held) for held, _ in back)]
+            self._write(frames)
+            if back:
+                # So that whoever asks next finds it there.
+                self._await_answer()
+
+    def _await_answer(self) -> None:
+        # The server carries out what a channel says in order; to this it answers.
+        self._channel.basic_qos(0, 0, False)
+
+    def _redeliveries_settled(self, found: Sequence[tuple[_Held, Settlement]]) -> None:
+        uncounted = [held.key for held, one in found if _goes_back(one) and not one.counted and held.key]
+        if uncounted:
+            self._redeliveries.count_back(uncounted)
+        over = [held.key for held, one in found if held.again and not _goes_back(one) and held.key]
+        if over:
+            self._redeliveries.forget(over)
+
+    def _acknowledge(self, gone: dict[int, Settlement]) -> Iterable[bytes]:
+        channel_id = self._channel.channel_id
+        rejected = [
+            tag
+            for tag, one in gone.items()
+            if one.disposition is Disposition.DEAD and self._outstanding[tag].queue.has_dead_letter_exchange
+        ]
+        for tag in rejected:
+            # The server gives its copy to the queue's dead letter exchange.
+            del gone[tag]
+            yield wire.reject(channel_id, self._drop(self._outstanding[tag]).tag, requeue=False)
+        # The oldest ones in a row go with one frame: everything up to the last of them.
+        last, count = 0, 0
+        for tag in self._outstanding:
+            if tag not in gone:
+                break
+            last, count = tag, count + 1
+        if count > 1:
+            yield wire.ack(channel_id, last, multiple=True)
+        for tag in gone:
+            self._drop(self._outstanding[tag])
+            if count <= 1 or tag > last:
+                yield wire.ack(channel_id, tag, multiple=False)
+
+    def _return(self, held: _Held) -> bytes:
+        return wire.reject(self._channel.channel_id, self._drop(held).tag, requeue=True)
+
+    def _drop(self, held: _Held) -> _Held:
+        del self._outstanding[held.tag]
+        if self._window is not None:
+            self._window.left(held.window)
+        return held
+
+    def _find(self, delivery: Delivery) -> _Held | None:
+        connection, _, number = delivery.tag.partition(":")[0].partition(".")
+        if self._channel is None or connection != str(self._connections):
+            return None
+        return self._outstanding.get(int(number))
+
+    def _publish_delayed(self, settlements: Sequence[Settlement]) -> None:
+        if not settlements:
+            return
+        if self._publisher is None:
+            self._publisher = Publisher(self._server)
+        now = clock.now()
+        messages, queues = [], {}
+        for one in settlements:
+            queue = declared(one.delivery.queue)
+            message = outgoing(one.delivery.envelope, queue)
+            wait = delays.seconds_until(one.until, now)
+            message.exchange, message.routing_key = delays.FIRST_EXCHANGE, delays.routing_key(queue.name, wait)
+            count = one.delivery.deliveries - (0 if one.counted else 1)
+            message.message.properties["application_headers"][DELIVERY_COUNT] = count
+            messages.append(message)
+            queues[queue.name] = queue
+        self._publisher.publish(messages, queues.values(), queues.values())
+
+    def _write(self, frames: Iterable[bytes]) -> None:
+        burst = b"".join(frames)
+        if burst:
+            self._connection.transport.write(burst)
+            self._connection.bytes_sent += 1
+
+    def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Send a heartbeat if one is due: what an AMQP connection holds is its own as long as it lives."""
+        if self._channel is not None:
+            with self._translating("sending a heartbeat"):
+                self._tick()
+
+    def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
+        """Return nothing: the server has given back already what a dead process held."""
+        return []
+
+    # ---- the connection
+
+    def set_queues(self, queues: Sequence[str]) -> None:
+        """Receive from exactly these queues from now on."""
+        self._names = tuple(dict.fromkeys(queues))
+        if self._window is None:
+            return
+        with self._translating("changing queues"):
+            self._give_back_what_waits()
+            self._attend()
+
+    def _connect(self) -> None:
+        if self._channel is not None:
+            return
+        _, self._connection = self._server.open(heartbeat=settings.BROKER_HEARTBEAT or 0)
+        self._connections += 1
+        self._channel = self._connection.channel()
+        # Bodies are bytes, whatever their encoding says.
+        self._channel.auto_decode = False
+        self._attend()
+        self._wanted = clock.monotonic()
+
+    def _attend(self) -> None:
+        self._queues = [declared(name, own=True) for name in self._names]
+        channel = self._connection.channel()
+        declare(channel, self._queues)
+        channel.close()
+        self._window = Window(self._channel, self._connection, self._queues, self._on_message, known=self._window)
+
+    def _window_of_this_channel(self) -> Window:
+        assert self._window is not None  # noqa: S101
+        return self._window
+
+    def _tick(self) -> None:
+        now = clock.monotonic()
+        if self._connection is not None and now - self._ticked >= _HEARTBEAT:
+            self._ticked = now
+            if self._connection.heartbeat:
+                self._connection.heartbeat_tick()
+
+    def _translating(self, doing: str) -> Any:
+        return _Losing(self, self._server, doing)
+
+    def lose(self) -> None:
+        """Forget the connection and what came by it: the server gives it to others."""
+        connection, self._connection, self._channel, self._window = self._connection, None, None, None
+        for waiting in (self._ready, self._unexplained, self._fresh_redeliveries, self._outstanding):
+            waiting.clear()
+        if connection is not None:
+            with suppress(Exception):
+                connection.collect()
+
+    def wake(self) -> None:
+        """End a waiting ``receive`` now."""
+        self._alarm.ring()
+
+    def close(self) -> None:
+        """Close the connection: what is unsettled goes back to its queue."""
+        connection = self._connection
+        if connection is not None:
+            with suppress(Exception):
+                if self._window is not None:
+                    self._give_back_what_waits()
+            with suppress(Exception):
+                connection.transport.sock.settimeout(1.0)
+                connection.close()
+        self.lose()
+        if self._publisher is not None:
+            self._publisher.pool.close()
+        self._alarm.close()
+
+
+class _Losing:
+    """Translates errors, and lets go of a connection that made one."""
+
+    def __init__(self, consumer: AMQPConsumer, server: Server, doing: str) -> None:
+        self._consumer = consumer
+        self._translation = server.translating(doing)
+
+    def __enter__(self) -> None:
+        self._translation.__enter__()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
+        if error is not None and isinstance(error, Exception):
+            self._consumer.lose()
+        return self._translation.__exit__(kind, error, trace)
+
+
+def _goes_back(settlement: Settlement) -> bool:
+    return settlement.disposition is Disposition.REQUEUE

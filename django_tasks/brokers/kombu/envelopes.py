@@ -1,0 +1,106 @@
+"""Envelopes to AMQP messages and back."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from amqp.basic_message import Message
+
+from django_tasks.brokers.kombu.declaring import Declared
+from django_tasks.brokers.kombu.delays import DELIVERY_EXCHANGE, without_delay
+from django_tasks.conf import settings
+from django_tasks.messages import DELIVERY_COUNT, Envelope
+
+#: AMQP properties that travel as they are. ``expiration`` is not among them: RabbitMQ would drop an expired message without
+#: a word, and the worker is to record it as revoked. ``user_id`` must be the connection's own, so it does not travel either.
+_PROPERTIES: Final = ("correlation_id", "reply_to", "message_id", "timestamp", "type", "app_id", "cluster_id")
+#: Bytes of a tag's part that names the task.
+_LONGEST_KEY: Final = 42
+_MODES: Final = {"transient": 1, "persistent": 2}
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A message on its way, and where to. ``mandatory``: that no queue takes it is an error."""
+
+    envelope: Envelope
+    message: Any
+    exchange: str
+    routing_key: str
+    mandatory: bool
+
+
+def outgoing(envelope: Envelope, queue: Declared) -> Outgoing:
+    """Turn an envelope into a message for its queue."""
+    exchange, routing_key = envelope.exchange or "", envelope.routing_key or envelope.queue
+    if queue.broadcast and not exchange:
+        exchange = queue.queue.exchange.name
+    elif not exchange:
+        routing_key = envelope.queue
+    fanout = queue.queue.exchange.type == "fanout" and exchange == queue.queue.exchange.name
+    return Outgoing(envelope, message_of(envelope, queue.most_priority), exchange, routing_key, mandatory=not fanout)
+
+
+def message_of(envelope: Envelope, most_priority: int) -> Any:
+    """Build the AMQP message."""
+    given = envelope.properties
+    properties = {name: given[name] for name in _PROPERTIES if given.get(name)}
+    mode = settings.TASK_DEFAULT_DELIVERY_MODE
+    return Message(
+        envelope.body,
+        content_type=envelope.content_type,
+        content_encoding=envelope.content_encoding,
+        application_headers=dict(envelope.headers),
+        delivery_mode=_MODES.get(mode, mode) if given.get("delivery_mode") != 1 else 1,
+        priority=max(0, min(most_priority, envelope.priority)),
+        **properties,
+    )
+
+
+def envelope_of(message: Any, queue: str) -> Envelope:
+    """Read what arrived from ``queue``, which need not be where it was sent to."""
+    given = message.properties
+    headers = given.get("application_headers") or {}
+    info = message.delivery_info
+    exchange, routing_key = info["exchange"], without_delay(info["routing_key"])
+    if exchange == DELIVERY_EXCHANGE:
+        exchange, routing_key = "", queue
+    priority = given.get("priority") or 0
+    properties = {name: value for name, value in given.items() if name not in _IN_FIELDS}
+    properties["delivery_info"] = {"exchange": exchange, "routing_key": routing_key}
+    properties["priority"] = priority
+    body = message.body
+    return Envelope(
+        body=body if type(body) is bytes else body.encode() if isinstance(body, str) else bytes(body or b""),
+        content_type=given.get("content_type") or "application/data",
+        content_encoding=given.get("content_encoding") or "binary",
+        headers=headers,
+        properties=properties,
+        queue=queue,
+        priority=priority,
+        exchange=exchange,
+        routing_key=routing_key,
+    )
+
+
+_IN_FIELDS: Final = frozenset({"application_headers", "content_type", "content_encoding", "priority"})
+
+
+def task_key(headers: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    """Name the task of a message in at most 42 characters: its id, or a hash of a longer one; "" if it has none."""
+    task_id = headers.get("id") or properties.get("correlation_id")
+    if not isinstance(task_id, str):
+        return ""
+    return task_id if len(task_id) <= _LONGEST_KEY else "#" + hashlib.sha1(task_id.encode(), usedforsecurity=False).hexdigest()
+
+
+def key_of_tag(tag: str) -> str:
+    """Return the task's key in a delivery's tag."""
+    return tag.partition(":")[2]
+
+
+def earlier_deliveries(headers: Mapping[str, Any]) -> int:
+    """How often the message was handed out before, as its header says."""
+    count = headers.get(DELIVERY_COUNT)
+    return count if type(count) is int and count > 0 else 0

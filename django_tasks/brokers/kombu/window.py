@@ -1,0 +1,117 @@
+"""How many messages RabbitMQ may push to a consumer before it hears of them.
+
+Up to RabbitMQ 3, a prefetch count for the whole channel can be changed at any time, and counts all that is unsettled; quorum
+queues and RabbitMQ 4 know only one that a consumer has for good. There, a window that is too small is replaced: its consumers
+are cancelled and new ones begin, beside which what came by the old ones is still held.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+from typing import Any, Final
+
+from amqp import spec
+
+from django_tasks.brokers.kombu.declaring import Declared
+
+#: From this many messages on, a window is made a little larger than asked for, so that it need not be changed each time.
+_ROUNDED: Final = 16
+_LARGEST: Final = 65535
+
+_numbers: Final = count(1)
+
+Arrived = Callable[[Declared, str, Any], None]
+
+
+class Window:
+    """The consumers of one channel, and their prefetch count."""
+
+    def __init__(self, channel: Any, connection: Any, queues: Sequence[Declared], arrived: Arrived, *, known: "Window | None") -> None:
+        self._channel = channel
+        self._queues = queues
+        self._arrived = arrived
+        self._shared = _major(connection) < 4 and not any(
+            queue.quorum or queue.arguments.get("x-queue-type") == "stream" for queue in queues
+        )
+        self._size = 0
+        self._names: dict[str, Declared] = {}
+        #: What is unsettled of each consumer.
+        self._held: Counter[str] = known._held if known is not None else Counter()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server may push anything."""
+        return bool(self._names)
+
+    def arrived(self, name: str) -> None:
+        """Note that a consumer got a message."""
+        self._held[name] += 1
+
+    def left(self, name: str) -> None:
+        """Note that a consumer's message has been settled."""
+        self._held[name] -= 1
+        if not self._held[name]:
+            del self._held[name]
+
+    def widen(self, limit: int, *, waiting: int, outstanding: int) -> bool:
+        """See to it that ``limit`` messages can be here at once; ``waiting`` are. Say whether the window is a new one."""
+        missing = limit - waiting
+        if missing <= 0:
+            return False
+        if self._shared:
+            return self._widen_shared(outstanding + missing)
+        worst = max((self._held[name] for name in self._names), default=0)
+        if self._names and self._size - worst >= missing and self._size <= max(2 * (outstanding + missing), _ROUNDED):
+            return False
+        self.close()
+        self._size = _rounded(outstanding + missing)
+        self._channel.basic_qos(0, self._size, False)
+        self._consume()
+        return True
+
+    def _widen_shared(self, needed: int) -> bool:
+        grows = needed > self._size
+        if grows or self._size > max(2 * needed, _ROUNDED):
+            self._size = _rounded(needed)
+            # Its answer is not waited for: what matters is the order.
+            self._channel.send_method(spec.Basic.Qos, "lBb", (0, self._size, True))
+        if not self._names:
+            self._consume()
+            return True
+        return grows
+
+    def _consume(self) -> None:
+        for queue in self._queues:
+            name = f"django-tasks-{next(_numbers)}"
+            self._names[name] = queue
+            self._channel.basic_consume(
+                queue.queue.name,
+                name,
+                callback=partial(self._arrived, queue, name),
+                on_cancel=self._cancelled,
+                nowait=True,
+                arguments=queue.queue.consumer_arguments,
+            )
+
+    def _cancelled(self, name: str) -> None:
+        # The server ended the consumer: its queue has been deleted, or its node has gone. The caller reconnects, and declares anew.
+        raise ConnectionError(f"the server ended the consumer of {self._names[name].name!r}: has its queue been deleted?")
+
+    def close(self) -> None:
+        """End all consumers; what is under way to them may still come."""
+        for name in self._names:
+            # The channel forgets neither callback: with nowait there is no answer that would tell it when.
+            self._channel.send_method(spec.Basic.Cancel, "sb", (name, True))
+        self._names = {}
+        self._size = 0
+
+
+def _rounded(size: int) -> int:
+    return min(_LARGEST, size if size <= _ROUNDED else size + size // 4)
+
+
+def _major(connection: Any) -> int:
+    version = str((connection.server_properties or {}).get("version", "0"))
+    head = version.partition(".")[0]
+    return int(head) if head.isdigit() else 0

@@ -1,0 +1,109 @@
+"""AMQP frames of this package's own making: reading many with one system call, and settlements written as one burst."""
+
+import socket
+from struct import Struct
+from typing import Any
+
+from amqp.exceptions import UnexpectedFrame
+from amqp.transport import SSLTransport, TCPTransport
+from kombu.transport import pyamqp
+
+#: Bytes asked of the socket at once.
+_CHUNK = 65536
+_HEADER = Struct(">BHI")
+_FRAME_END = 0xCE
+#: type, channel, size, class, method, delivery tag, flag, end: basic.ack and basic.reject have one shape.
+_SETTLEMENT = Struct(">BHIHHQBB")
+_BASIC, _ACK, _REJECT = 60, 80, 90
+
+
+class _Buffered:
+    """Reads frames out of a buffer; py-amqp's own way asks the system three times a frame."""
+
+    sock: socket.socket | None
+    connected: bool
+    _received: bytes = b""
+    _position: int = 0
+
+    def read_frame(self, *_: Any) -> tuple[int, int, bytes]:
+        """Return the next frame: type, channel, payload. Raises OSError; after a TimeoutError nothing is lost."""
+        while True:
+            start, buffer = self._position, self._received
+            if len(buffer) - start >= 8:
+                kind, channel, size = _HEADER.unpack_from(buffer, start)
+                end = start + 7 + size
+                if end < len(buffer):
+                    self._position = end + 1
+                    if buffer[end] != _FRAME_END:
+                        raise UnexpectedFrame(f"a frame ends with {buffer[end]:#x}")
+                    return kind, channel, buffer[start + 7 : end]
+            self._fill()
+
+    def has_frame(self) -> bool:
+        """Whether ``read_frame`` has one without waiting."""
+        start = self._position
+        if len(self._received) - start < 8:
+            return False
+        size: int = _HEADER.unpack_from(self._received, start)[2]
+        return start + 7 + size < len(self._received)
+
+    def has_bytes(self) -> bool:
+        """Whether TLS has decrypted bytes that ``select`` knows nothing of."""
+        pending = getattr(self.sock, "pending", None)
+        return pending is not None and pending() > 0
+
+    def _fill(self) -> None:
+        if self.sock is None:
+            raise OSError("the connection is closed")
+        try:
+            chunk = self.sock.recv(_CHUNK)
+        except TimeoutError:
+            raise
+        except OSError:
+            self.connected = False
+            raise
+        if not chunk:
+            self.connected = False
+            raise OSError("the server closed the connection")
+        self._received = self._received[self._position :] + chunk
+        self._position = 0
+
+
+class _TCP(_Buffered, TCPTransport):  # type: ignore[misc]
+    pass
+
+
+class _TLS(_Buffered, SSLTransport):  # type: ignore[misc]
+    pass
+
+
+class AMQPConnection(pyamqp.Connection):  # type: ignore[misc]
+    """py-amqp's connection over the buffered reader."""
+
+    def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False, *args: Any, **options: Any) -> Any:  # noqa: N802
+        """Make the transport: plain, or TLS where ``ssl`` is set."""
+        names = ("read_timeout", "write_timeout", "socket_settings")
+        options.update(zip(names, args, strict=False))
+        return (_TLS if ssl else _TCP)(host, connect_timeout=connect_timeout, ssl=ssl, **options)
+
+
+class AMQPTransport(pyamqp.Transport):  # type: ignore[misc]
+    """kombu's transport for amqp://, with our connection."""
+
+    Connection = AMQPConnection
+
+
+class AMQPSTransport(pyamqp.SSLTransport):  # type: ignore[misc]
+    """kombu's transport for amqps://, with our connection."""
+
+    Connection = AMQPConnection
+
+
+def ack(channel_id: int, tag: int, *, multiple: bool) -> bytes:
+    """Return the frame of basic.ack; with ``multiple``, of every delivery up to this tag."""
+    return _SETTLEMENT.pack(1, channel_id, 13, _BASIC, _ACK, tag, multiple, _FRAME_END)
+
+
+def reject(channel_id: int, tag: int, *, requeue: bool) -> bytes:
+    """Return the frame of basic.reject."""
+    return _SETTLEMENT.pack(1, channel_id, 13, _BASIC, _REJECT, tag, requeue, _FRAME_END)
