@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.test.testcases import LiveServerThread
 
-from django_tasks import brokers, log
+from django_tasks import brokers, clock, log
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import registry
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_tasks.testing")
 
 POOLS: Final = ("solo", "threads", "asyncio")
+#: Seconds between two words to a worker that it is to stop.
+_PROMPT: Final = 0.02
 
 
 class ThreadWorker:
@@ -76,9 +78,11 @@ class ThreadWorker:
         """
         if self._stopped:
             return
-        if self._thread.is_alive():
+        end = None if timeout is None else clock.monotonic() + timeout
+        while self._thread.is_alive() and (end is None or clock.monotonic() < end):
+            # Again and again: once it has obeyed, the consumer waits for its broker up to a second, unless it is woken.
             self._consumer.command({"do": "stop"})
-        self._thread.join(timeout)
+            self._thread.join(_PROMPT)
         if self._thread.is_alive():
             running = ", ".join(f"{one.request.message.task}[{one.request.message.id}]" for one in self._child.pool.running())
             raise RuntimeError(f"the worker runs on after {timeout} s, with {running or 'nothing'}: its threads die with the process")

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 
 import pytest
 from django.db import connections
@@ -27,6 +28,13 @@ def ours():
     return {
         thread.name for thread in threading.enumerate() if thread.name.startswith("django_tasks-") and thread.name != "django_tasks-loop"
     }
+
+
+def wait_until_busy(running):
+    deadline = time.monotonic() + 10
+    while not running._child.pool.running():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(("pool", "slots"), [("solo", 1), ("threads", 3), ("asyncio", 3)])
@@ -77,14 +85,13 @@ def test_a_worker_on_the_database_broker(alias, pool):
 @pytest.mark.django_db(transaction=True)
 def test_what_runs_is_finished_and_the_rest_given_back():
     """The end of the block is a warm shutdown."""
-    with in_memory() as queue, worker() as running:
-        first, second = nap.delay(0.3, "finished"), nap.delay(0.3, "second")
-        while first.state == "PENDING" and not running._child.pool.running():
-            pass
-    assert first.state == "PENDING"  # another block's results
-    assert Effect.objects.filter(key="finished").exists()
-    assert second.id
-    assert queue.dead == []
+    with in_memory() as queue:
+        with worker() as running:
+            first, second = nap.delay(0.5, "first"), nap.delay(0.5, "second")
+            wait_until_busy(running)
+        assert (first.state, second.state) == ("SUCCESS", "PENDING")
+        assert [one.id for one in queue.pending()] == [second.id]
+    assert [effect.key for effect in Effect.objects.all()] == ["first"]
 
 
 def test_a_task_that_runs_on_is_named():
@@ -96,8 +103,7 @@ def test_a_task_that_runs_on_is_named():
             opened = worker()
             running = opened.__enter__()
             stuck.delay()
-            while not running._child.pool.running():
-                pass
+            wait_until_busy(running)
             with pytest.raises(RuntimeError, match=r"runs on after 0\.2 s, with tests\.hold"):
                 running.stop(0.2)
             release.set()

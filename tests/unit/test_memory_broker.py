@@ -197,3 +197,26 @@ def test_an_entry_point_adds_a_scheme(monkeypatch):
 
     monkeypatch.setattr(opening, "entry_points", lambda group: [Entry()] if group == "django_tasks.brokers" else [])
     assert brokers.open_broker("mine://here").name == "here"
+
+
+def test_a_journal_keeps_what_was_published(broker, clock):
+    """It grows with everything published from then on, run since or not; asked for again it is the same one."""
+    broker.publish([envelope("0")])
+    journal = broker.keep_journal()
+    broker.publish([envelope("1")])
+    clock.move(5)
+    broker.publish([envelope("2", not_before=clock() + timedelta(seconds=5))])
+    assert [(at, one.headers["id"]) for at, one in journal] == [(clock() - timedelta(seconds=5), "1"), (clock(), "2")]
+    assert broker.keep_journal() is journal
+
+
+def test_what_waits_is_listed_in_its_order(broker, clock):
+    """First what may be received, best first, then what is delayed, by its time; held messages are left out."""
+    later = clock() + timedelta(seconds=60)
+    broker.publish([envelope("later", not_before=later), envelope("soon", not_before=clock() + timedelta(seconds=5))])
+    broker.publish([envelope("held", priority=9)])
+    broker.consume(["default"], consumer_id="c").receive(1, 0)
+    broker.publish([envelope("low"), envelope("high", priority=5)])
+    assert [one.headers["id"] for one in broker.waiting()] == ["high", "low", "soon", "later"]
+    clock.move(10)
+    assert [one.headers["id"] for one in broker.waiting()] == ["high", "soon", "low", "later"]
