@@ -1,19 +1,21 @@
 """Messages that went wrong for good: recording them, and sending them again."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from django.conf import settings as django_settings
 from django.db import connections, router, transaction
 from django.db.models import QuerySet
 
-from django_tasks import brokers, clock
+from django_tasks import client, clock
 from django_tasks.exceptions import DecodeError
-from django_tasks.messages import DeadMessage, Envelope
+from django_tasks.messages import DELIVERY_COUNT, UNKNOWN_SINCE, DeadMessage, Envelope
 from django_tasks.models.queues import DeadLetter
 from django_tasks.serializers import dumps_json, loads_json
 
 _BATCH = 500
+_LEFTOVERS: Final = frozenset({DELIVERY_COUNT, UNKNOWN_SINCE, "redelivered"})
 
 
 def record(dead: Sequence[DeadMessage]) -> None:
@@ -60,8 +62,17 @@ def _replay(ids: Sequence[int]) -> int:
             rows = rows.select_for_update()
         letters = list(rows)
         count, _ = DeadLetter.objects.using(alias).filter(pk__in=[letter.pk for letter in letters]).delete()
-        brokers.current().publish([envelope_of(letter) for letter in letters])
+        client.forward([_fresh(envelope_of(letter)) for letter in letters])
     return count
+
+
+def _fresh(envelope: Envelope) -> Envelope:
+    """Drop what the message's earlier life left in it: it starts anew, with all its deliveries and all its grace before it."""
+    headers = {name: value for name, value in envelope.headers.items() if name not in _LEFTOVERS}
+    properties = dict(envelope.properties)
+    if isinstance(way := properties.get("delivery_info"), Mapping):
+        properties["delivery_info"] = {name: value for name, value in way.items() if name != "redelivered"}
+    return replace(envelope, headers=headers, properties=properties)
 
 
 def _row(dead: DeadMessage) -> DeadLetter:

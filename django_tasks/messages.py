@@ -14,6 +14,9 @@ WireSignature: TypeAlias = Mapping[str, Any]
 #: Header that counts how often a message has been handed out before; RabbitMQ's quorum queues have a header of this name.
 DELIVERY_COUNT: Final = "x-delivery-count"
 
+#: Header of a message whose task no worker knew when it was first seen: that time (ISO 8601).
+UNKNOWN_SINCE: Final = "x-unknown-since"
+
 #: The reserved queue of the database broker in which messages wait for another broker (``django_tasks.parking``).
 PARKED: Final = "django_tasks.parked"
 

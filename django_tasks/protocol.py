@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django_tasks import clock
 from django_tasks.exceptions import EncodeError, InvalidTaskError
-from django_tasks.messages import DELIVERY_COUNT, NOTHING, Destination, Envelope, TaskMessage
+from django_tasks.messages import DELIVERY_COUNT, NOTHING, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, serializer_of
 
 #: Most characters of ``argsrepr`` and ``kwargsrepr``.
@@ -24,7 +24,7 @@ _NO_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord":
 _KNOWN: Final = frozenset({
     "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit", "root_id", "parent_id",
     "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", "compression",
-    "redelivered", DELIVERY_COUNT,
+    "redelivered", DELIVERY_COUNT, UNKNOWN_SINCE,
 })
 # fmt: on
 #: Keys of a protocol 1 body that are no headers.

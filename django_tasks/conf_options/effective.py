@@ -38,7 +38,7 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "TASK_REJECT_ON_WORKER_LOST": flag(True, "Give a task back when the process that ran it died."),
         "TASK_MAX_DELIVERIES": count(3, "How often a message whose worker died is handed out before it becomes a dead letter.", at_least=1),
         "UNKNOWN_TASK_GRACE": duration(
-            0.0, "Seconds for which a task that no worker knows waits for one that does, before it becomes a dead letter."
+            10.0, "Seconds for which a task that no worker knows waits for one that does, before it becomes a dead letter."
         ),
         "TASK_TRACK_STARTED": flag(True, "Record the state STARTED for tasks that run long enough to be seen."),
         "TASK_IGNORE_RESULT": flag(False, "Keep no results, unless a task says otherwise."),

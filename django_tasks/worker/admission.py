@@ -15,12 +15,14 @@ from django_tasks.exceptions import (
     TaskRevokedError,
     WorkerLostError,
 )
-from django_tasks.messages import Delivery, TaskMessage
+from django_tasks.messages import UNKNOWN_SINCE, Delivery, TaskMessage
 from django_tasks.protocol import decode
 from django_tasks.worker.ratelimits import RateLimits, parse_rate
 from django_tasks.worker.revoked import RevokedTasks
 
-_UNKNOWN_RETRY: Final = timedelta(seconds=5)
+#: Seconds between two looks at a message whose task is unknown, by how long it has waited: soon at first, for a worker that knows it
+#: may be about to start.
+_PAUSES: Final = ((1.0, 1.0), (3.0, 2.0), (float("inf"), 5.0))
 
 
 class Answer(Enum):
@@ -39,7 +41,8 @@ class Answer(Enum):
 class Verdict:
     """A delivery that may not run now, and why.
 
-    ``request`` is there when its message could be read; with ``until``, it may be received again from then on.
+    ``request`` is there when its message could be read; with ``until``, it may be received again from then on. ``since`` is the
+    time from which a message of an unknown task has waited, where the message doesn't say so yet.
     """
 
     delivery: Delivery
@@ -47,6 +50,7 @@ class Verdict:
     error: BaseException | None = None
     request: Request | None = None
     until: datetime | None = None
+    since: datetime | None = None
 
 
 class Admission:
@@ -75,7 +79,6 @@ class Admission:
         self._unknown_grace = timedelta(seconds=unknown_grace)
         self._revoked = revoked
         self._rates = rates
-        self._first_seen: dict[str, datetime] = {}
         self.rate_overrides: dict[str, str | float] = {}
 
     def admit(self, deliveries: Sequence[Delivery]) -> tuple[list[Request], list[Verdict]]:
@@ -123,13 +126,26 @@ class Admission:
         return Verdict(delivery, Answer.LIMITED, None, request, now + timedelta(seconds=wait)) if wait else None
 
     def _unknown(self, request: Request, delivery: Delivery, now: datetime) -> Verdict:
+        eta = request.message.eta
+        if eta is not None and eta > now:
+            # By then, somebody may know it.
+            return Verdict(delivery, Answer.EARLY, None, request, eta)
         error = NotRegistered(request.message.task)
         if not self._unknown_grace:
             return Verdict(delivery, Answer.UNKNOWN, error, request)
-        # Nothing in a message says how long it has waited, so each process counts from when it saw it first.
-        since = self._first_seen.setdefault(request.message.id, now)
-        left = since + self._unknown_grace - now
-        if left > timedelta(0):
-            return Verdict(delivery, Answer.UNKNOWN, error, request, now + min(_UNKNOWN_RETRY, left))
-        del self._first_seen[request.message.id]
-        return Verdict(delivery, Answer.UNKNOWN, error, request)
+        # Said by the message, since it is seen now by one process and then by another.
+        marked = _since(delivery.envelope.headers.get(UNKNOWN_SINCE))
+        waited = max(timedelta(0), now - (marked or now))
+        left = self._unknown_grace - waited
+        if left <= timedelta(0):
+            return Verdict(delivery, Answer.UNKNOWN, error, request)
+        pause = next(pause for age, pause in _PAUSES if waited.total_seconds() < age)
+        until = now + min(timedelta(seconds=pause), left)
+        return Verdict(delivery, Answer.UNKNOWN, error, request, until, now if marked is None else None)
+
+
+def _since(text: Any) -> datetime | None:
+    try:
+        return clock.parse_iso(text)
+    except (TypeError, ValueError):
+        return None

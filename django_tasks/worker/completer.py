@@ -4,8 +4,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 from django.db import InterfaceError, transaction
 from django.db import OperationalError as DjangoOperationalError
@@ -13,14 +13,15 @@ from django.db import OperationalError as DjangoOperationalError
 from django_tasks import clock, deadletters, states
 from django_tasks.brokers.broker import Broker, Consumer
 from django_tasks.canvas.chords import resolve
-from django_tasks.client import publish
-from django_tasks.conf import settings
+from django_tasks.client import forward, publish
 from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import DeadMessage, Disposition, Settlement, TaskMessage
 from django_tasks.outcomes import Outcome, failure
-from django_tasks.result_backends.backend import ResultBackend, ResultMeta
-from django_tasks.serializers import dumps_json
+from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.chordparts import claim_patience
+from django_tasks.worker.forwarding import substitute
+from django_tasks.worker.resultmetas import meta_of, started_meta
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -28,14 +29,54 @@ logger = logging.getLogger("django_tasks.worker")
 BATCH: Final = 200
 #: Seconds that the first outcome of a batch waits for others while the pool has more to do.
 PATIENCE: Final = 0.02
+#: Chords that a completer may hold for so much of a claim's time, and must then ask for again.
+SAFE: Final = 0.7
+#: Steps of a batch that are done when its chord parts have been counted, and nothing has been sent.
+_COUNTED: Final = 2
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Outcomes on their way into effect, and how far they have come."""
+
+    outcomes: list[Outcome]
+    marks: list[Request] = field(default_factory=list)
+    #: Steps that are done.
+    done: int = 0
+    #: What is stored of the outcomes, and of tasks that will never run because of them.
+    metas: list[ResultMeta] = field(default_factory=list)
+    #: What is to be sent: what follows the tasks, and the bodies of chords.
+    messages: list[TaskMessage] = field(default_factory=list)
+    #: Chords that are ours to send, by group.
+    chords: dict[str, ReadyChord] = field(default_factory=dict)
+    claimed_at: float | None = None
+    #: Chords whose bodies are among ``messages``.
+    sent: list[str] = field(default_factory=list)
+    #: What becomes of the deliveries.
+    settlements: list[Settlement] = field(default_factory=list)
+
+    def let_chords_go(self) -> None:
+        """Forget what was claimed: it has lapsed, or was rolled back."""
+        self.chords.clear()
+        self.claimed_at = None
 
 
 class Completer:
     """Outcomes gather here from any thread; one thread flushes them.
 
-    A batch is applied in this order, so that a crash in between repeats work and never loses it: results, chord
-    parts, follow-up messages, dead letters, settlements. Where broker and results share a database, all of it
-    is one transaction, so that nothing is even repeated.
+    Where broker and results share a database, all steps of a batch are one transaction, so that nothing is lost or repeated.
+    Otherwise their order sees to it that a crash repeats work and never loses it:
+
+    1. Results. After a crash here the message comes again, the task runs again, and a SUCCESS that is kept stays.
+    2. Chord parts. A crash after them leaves a chord claimed by a dead process: its part's message comes again and is counted
+       again (or maintenance looks for it), and when the claim has lapsed that returns the chord.
+    3. What follows is published, bodies of chords among it. A crash after it sends it twice, with the same ids.
+    4. Chords are closed: nobody sends their bodies from now on. Not before 3, or a crash in between would lose them.
+    5. Messages that go in the place of others are sent. A crash after it leaves both.
+    6. Dead letters. A crash after them writes a second letter.
+    7. Settlements, last: until then all of the above happens again if this process dies.
+
+    A server that is away interrupts a batch, which later goes on from the step that failed, so an outage repeats nothing.
     """
 
     def __init__(self, *, broker: Broker, backend: ResultBackend, hostname: str, wake: Callable[[], None]) -> None:
@@ -46,7 +87,10 @@ class Completer:
         self._outcomes: deque[Outcome] = deque()
         self._since: float | None = None
         self._marks: list[Request] = []
+        #: The batch that a server held up.
+        self._interrupted: _Batch | None = None
         self._one_transaction = broker.joins_transaction and backend.alias is not None and backend.alias == getattr(broker, "alias", None)
+        self._steps = (self._store, self._count, self._publish, self._close, self._forward, self._bury, self._settle)
         self.finished = 0
 
     def add(self, outcome: Outcome, *, urgent: bool = False) -> None:
@@ -64,11 +108,11 @@ class Completer:
 
     def pending(self) -> int:
         """How many outcomes wait to be applied."""
-        return len(self._outcomes)
+        return len(self._outcomes) + (len(self._interrupted.outcomes) if self._interrupted is not None else 0)
 
     def due_in(self, *, idle: bool) -> float | None:
         """Seconds until the next flush; 0 for now, None if there is nothing to flush."""
-        if self._marks or (self._outcomes and (idle or len(self._outcomes) >= BATCH)):
+        if self._marks or self._interrupted is not None or (self._outcomes and (idle or len(self._outcomes) >= BATCH)):
             return 0.0
         if self._since is None:
             return None
@@ -76,57 +120,67 @@ class Completer:
 
     def flush(self, consumer: Consumer) -> list[Outcome]:
         """Apply all that has gathered; return it. Raises OperationalError and keeps it when a server is away."""
-        batch, marks = self._take()
-        if not batch and not marks:
+        batch = self._interrupted or self._take()
+        if not batch.outcomes and not batch.marks:
             return []
+        applied = batch.outcomes
+        self._interrupted = batch
         try:
-            self._apply(batch, marks, consumer)
+            self._apply(batch, consumer)
         except OperationalError:
-            self._put_back(batch, marks)
             raise
         except Exception:
-            logger.exception("A batch of %d outcomes could not be applied; trying them one by one", len(batch))
-            self._one_by_one(batch, consumer)
-        self.finished += len(batch)
-        return batch
+            logger.exception("A batch of %d outcomes could not be applied; trying them one by one", len(batch.outcomes))
+            applied = self._one_by_one(batch, consumer)
+        else:
+            self._interrupted = None
+        self.finished += len(applied)
+        return applied
 
     def forget(self) -> None:
         """Drop what has gathered; its messages will be delivered again."""
         self._outcomes.clear()
         self._marks.clear()
-        self._since = None
+        self._interrupted = self._since = None
+
+    def send_bodies(self, chords: Sequence[ReadyChord]) -> None:
+        """Send the bodies of chords that a dead process had claimed, and close them. Raises OperationalError when a server is away."""
+        for ready in chords:
+            batch = _Batch([])
+            try:
+                with self._transaction():
+                    self._set_off([ready], batch)
+                    self._publish(batch)
+                    self._close(batch)
+            except OperationalError:
+                raise
+            except Exception:
+                logger.exception("The body of chord %s can't be sent; it is given up", ready.group_id)
+                self._backend.close_chords([ready.group_id])
 
     # ---- the batch
 
-    def _take(self) -> tuple[list[Outcome], list[Request]]:
+    def _take(self) -> _Batch:
         self._since = None
-        batch = []
+        outcomes = []
         while self._outcomes:
-            batch.append(self._outcomes.popleft())
+            outcomes.append(self._outcomes.popleft())
         marks, self._marks = self._marks, []
-        return batch, marks
+        return _Batch(outcomes, marks)
 
-    def _put_back(self, batch: Sequence[Outcome], marks: Sequence[Request]) -> None:
-        self._outcomes.extendleft(reversed(batch))
-        self._marks[:0] = marks
-        self._since = clock.monotonic()
-
-    def _apply(self, batch: Sequence[Outcome], marks: Sequence[Request], consumer: Consumer) -> None:
+    def _apply(self, batch: _Batch, consumer: Consumer) -> None:
+        if self._one_transaction:
+            # What was done before was rolled back.
+            batch.done = 0
+            batch.let_chords_go()
+        elif batch.done == _COUNTED and batch.claimed_at is not None and clock.monotonic() - batch.claimed_at > SAFE * claim_patience():
+            # Others may have been given these chords since: counting again says whose they are.
+            batch.let_chords_go()
+            batch.done = _COUNTED - 1
         with self._transaction():
-            metas = [self.started_meta(request) for request in marks]
-            finished = [self.meta(outcome) for outcome in batch if outcome.store]
-            metas += finished
-            messages: list[TaskMessage] = []
-            for outcome in batch:
-                messages.extend(outcome.followups.messages)
-                metas.extend(outcome.followups.metas)
-            if metas:
-                self._backend.store(metas)
-            # What followed may be the end of a chain that is a part of a chord.
-            self._count_chords([*finished, *(meta for outcome in batch for meta in outcome.followups.metas)], messages)
-            if messages:
-                publish(messages, on_commit=False)
-            self._settle(batch, consumer)
+            for step in self._steps[batch.done :]:
+                step(batch, consumer)
+                batch.done += 1
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -140,35 +194,116 @@ class Completer:
             # BEGIN and COMMIT fail here, outside of what broker and backend translate.
             raise OperationalError(f"the database {self._backend.alias!r} does not take the results: {error}") from error
 
-    def _count_chords(self, finished: Sequence[ResultMeta], messages: list[TaskMessage]) -> None:
-        parts = [meta for meta in finished if meta.chord is not None and meta.status in states.READY_STATES]
+    def _one_by_one(self, batch: _Batch, consumer: Consumer) -> list[Outcome]:
+        applied = []
+        interrupted = []
+        for outcome in batch.outcomes:
+            # What was claimed together stays claimed: counting a part of it again would return nothing.
+            single = _Batch([outcome], chords=batch.chords, claimed_at=batch.claimed_at)
+            try:
+                self._apply(single, consumer)
+            except OperationalError:
+                interrupted.append(outcome)
+                continue
+            except Exception as error:
+                logger.exception("The outcome of %s[%s] could not be applied", outcome.request.message.task, outcome.request.message.id)
+                self._give_up(outcome, error, consumer)
+            applied.append(outcome)
+        self._interrupted = _Batch(interrupted, chords=batch.chords, claimed_at=batch.claimed_at) if interrupted else None
+        return applied
+
+    def _give_up(self, outcome: Outcome, error: Exception, consumer: Consumer) -> None:
+        # What can't be applied must not be tried for ever: the task fails, and its message can be looked at and replayed.
+        lost = failure(outcome.request, error, None)
+        delivery = outcome.request.delivery
+        try:
+            with self._transaction():
+                self._backend.store([meta_of(lost, self._hostname)])
+                if delivery is not None:
+                    settlement = Settlement(delivery, Disposition.DEAD, reason="outcome not applicable")
+                    deadletters.record([self.dead(settlement, repr(error))])
+                    consumer.settle([settlement])
+        except Exception:
+            logger.exception("%s[%s] is left to its lease", outcome.request.message.task, outcome.request.message.id)
+
+    # ---- its steps
+
+    def _store(self, batch: _Batch, consumer: Consumer) -> None:
+        batch.metas = [meta_of(outcome, self._hostname) for outcome in batch.outcomes if outcome.store]
+        for outcome in batch.outcomes:
+            batch.metas.extend(outcome.followups.metas)
+        metas = [*(started_meta(request, self._hostname) for request in batch.marks), *batch.metas]
+        if metas:
+            self._backend.store(metas)
+
+    def _count(self, batch: _Batch, consumer: Consumer) -> None:
+        batch.messages, batch.sent = [], []
+        for outcome in batch.outcomes:
+            batch.messages.extend(outcome.followups.messages)
+        # What followed may be the end of a chain that is a part of a chord.
+        self._count_parts(batch.metas, batch)
+
+    def _count_parts(self, metas: Iterable[ResultMeta], batch: _Batch) -> None:
+        parts = [meta for meta in metas if meta.chord is not None and meta.status in states.READY_STATES]
         if not parts:
             return
-        failed: list[ResultMeta] = []
         for ready in self._backend.count_chord_parts(parts):
+            batch.chords[ready.group_id] = ready
+            batch.claimed_at = batch.claimed_at or clock.monotonic()
+        groups = dict.fromkeys(meta.group_id for meta in parts if meta.group_id in batch.chords)
+        self._set_off([batch.chords[group_id] for group_id in groups], batch)
+
+    def _set_off(self, chords: Sequence[ReadyChord], batch: _Batch) -> None:
+        failed: list[ResultMeta] = []
+        for ready in chords:
             resolution = resolve(ready)
-            messages.extend(resolution.messages)
+            batch.messages.extend(resolution.messages)
+            batch.sent.append(ready.group_id)
             failed.extend(resolution.metas)
         if failed:
             self._backend.store(failed)
             # The body of a chord may be a part of another one.
-            self._count_chords(failed, messages)
+            self._count_parts(failed, batch)
 
-    def _settle(self, batch: Sequence[Outcome], consumer: Consumer) -> None:
-        settlements = []
-        dead = []
-        for outcome in batch:
-            delivery = outcome.request.delivery
+    def _publish(self, batch: _Batch, consumer: Consumer | None = None) -> None:
+        if batch.messages:
+            # Once: this thread has leases to renew, and tries again by itself.
+            publish(batch.messages, on_commit=False, retry=False)
+
+    def _close(self, batch: _Batch, consumer: Consumer | None = None) -> None:
+        if batch.sent:
+            self._backend.close_chords(batch.sent)
+
+    def _forward(self, batch: _Batch, consumer: Consumer) -> None:
+        batch.settlements = []
+        envelopes = []
+        for outcome in batch.outcomes:
+            delivery, settlement = outcome.request.delivery, outcome.settlement
             if delivery is None:
                 continue
-            settlement = outcome.settlement or Settlement(delivery, Disposition.ACK)
-            settlements.append(settlement)
-            if settlement.disposition is Disposition.DEAD:
-                dead.append(self.dead(settlement, str(outcome.value or "")))
+            if settlement is None:
+                settlement = Settlement(delivery, Disposition.ACK)
+            elif (envelope := substitute(settlement, self._broker)) is not None:
+                envelopes.append(envelope)
+                settlement = Settlement(delivery, Disposition.ACK)
+            batch.settlements.append(settlement)
+        if envelopes:
+            forward(envelopes)
+
+    def _bury(self, batch: _Batch, consumer: Consumer) -> None:
+        dead = [
+            self.dead(outcome.settlement, str(outcome.value or ""))
+            for outcome in batch.outcomes
+            if outcome.settlement is not None
+            and outcome.settlement.disposition is Disposition.DEAD
+            and outcome.request.delivery is not None
+        ]
         if dead:
             deadletters.record(dead)
-        if settlements:
-            consumer.settle(settlements)
+
+    def _settle(self, batch: _Batch, consumer: Consumer) -> None:
+        if batch.settlements:
+            consumer.settle(batch.settlements)
 
     def dead(self, settlement: Settlement, detail: str) -> DeadMessage:
         """Build the dead letter of a settlement."""
@@ -181,77 +316,3 @@ class Completer:
             worker=self._hostname,
             died_at=clock.now(),
         )
-
-    def _one_by_one(self, batch: Sequence[Outcome], consumer: Consumer) -> None:
-        for outcome in batch:
-            try:
-                self._apply([outcome], [], consumer)
-            except OperationalError:
-                self._put_back([outcome], [])
-            except Exception as error:
-                logger.exception("The outcome of %s[%s] could not be applied", outcome.request.message.task, outcome.request.message.id)
-                self._bury(outcome, error, consumer)
-
-    def _bury(self, outcome: Outcome, error: Exception, consumer: Consumer) -> None:
-        # What can't be applied must not be tried for ever: the task fails, and its message can be looked at and replayed.
-        lost = failure(outcome.request, error, None)
-        delivery = outcome.request.delivery
-        try:
-            with self._transaction():
-                self._backend.store([self.meta(lost)])
-                if delivery is not None:
-                    settlement = Settlement(delivery, Disposition.DEAD, reason="outcome not applicable")
-                    deadletters.record([self.dead(settlement, repr(error))])
-                    consumer.settle([settlement])
-        except Exception:
-            logger.exception("%s[%s] is left to its lease", outcome.request.message.task, outcome.request.message.id)
-
-    # ---- what is stored
-
-    def meta(self, outcome: Outcome) -> ResultMeta:
-        """Build what is stored of an outcome."""
-        request = outcome.request
-        message = request.message
-        ready = outcome.state in states.READY_STATES
-        extended = settings.RESULT_EXTENDED
-        return ResultMeta(
-            task_id=message.id,
-            status=outcome.state,
-            result=outcome.result,
-            content_type=outcome.content_type,
-            content_encoding=outcome.content_encoding,
-            traceback=outcome.traceback,
-            children=request.children,
-            date_done=clock.now() if ready else None,
-            date_started=datetime.fromtimestamp(outcome.started_at, UTC) if outcome.started_at else None,
-            name=message.task,
-            args=_json(message.args) if extended else None,
-            kwargs=_json(message.kwargs) if extended else None,
-            worker=self._hostname if extended else None,
-            queue=message.queue if extended else None,
-            retries=message.retries,
-            runtime=outcome.runtime,
-            group_id=message.group,
-            group_index=message.group_index,
-            root_id=message.root_id,
-            parent_id=message.parent_id,
-            periodic_task_name=message.headers.get("periodic_task_name"),
-            chord=message.embed.get("chord"),
-        )
-
-    def started_meta(self, request: Request) -> ResultMeta:
-        """Build what is stored of a task that runs for a while already."""
-        running = Outcome(
-            request=request,
-            state=states.STARTED,
-            started_at=request.time_start,
-            result=dumps_json({"pid": request.worker_pid, "hostname": request.hostname}),
-        )
-        return self.meta(running)
-
-
-def _json(value: Any) -> str:
-    try:
-        return dumps_json(value if isinstance(value, list | dict) else list(value) if isinstance(value, Sequence) else dict(value))
-    except Exception:  # noqa: BLE001  pickled arguments need not be JSON; what is shown is then their text
-        return dumps_json(repr(value))

@@ -5,11 +5,13 @@ import traceback
 from dataclasses import replace
 
 from django_tasks import signals, states
+from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import TaskRevokedError
-from django_tasks.messages import Disposition, Settlement, TaskMessage
+from django_tasks.messages import UNKNOWN_SINCE, Disposition, Settlement, TaskMessage
 from django_tasks.outcomes import Outcome, failure, revoked
 from django_tasks.worker.admission import Answer, Verdict
+from django_tasks.worker.forwarding import again
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -27,9 +29,17 @@ def outcome_of(verdict: Verdict, hostname: str) -> Outcome:
 
 
 def _later(verdict: Verdict, request: Request) -> Outcome:
-    if verdict.answer is Answer.UNKNOWN:
-        logger.warning("Task %r is unknown here; it waits until %s for a worker that knows it", request.message.task, verdict.until)
     settlement = Settlement(verdict.delivery, Disposition.DELAY, until=verdict.until, reason=verdict.answer.value, counted=False)
+    if verdict.since is not None:
+        # Once for each message, not at each look at it.
+        logger.warning(
+            "Task %s[%s] is unknown here; it waits for a worker that knows it, up to UNKNOWN_TASK_GRACE (%gs)",
+            request.message.task,
+            request.message.id,
+            settings.UNKNOWN_TASK_GRACE,
+        )
+        marked = again(verdict.delivery, verdict.until, headers={UNKNOWN_SINCE: verdict.since.isoformat()})
+        settlement = replace(settlement, instead=marked)
     return Outcome(request=request, state=states.RECEIVED, settlement=settlement, store=False)
 
 
