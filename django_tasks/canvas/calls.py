@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias, TypedDict
 
+from django_tasks import result_backends
 from django_tasks.clock import after, as_utc, expiry, parse_iso
 from django_tasks.conf import settings
 from django_tasks.context import Request, current_request
@@ -139,7 +140,7 @@ def build_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], opt
         soft_time_limit=soft,
         ignore_result=bool(get("ignore_result")),
         shadow=get("shadow"),
-        reply_to=get("reply_to"),
+        reply_to=get("reply_to") or _reply_to(request),
         origin=get("origin"),
         replaced_task_nesting=get("replaced_task_nesting") or 0,
         stamped_headers=stamped,
@@ -151,6 +152,11 @@ def build_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], opt
         embed=_embed(options),
         headers=dict(headers) if headers else NOTHING,
     )
+
+
+def _reply_to(request: Request | None) -> str | None:
+    # What a task sends, and what follows it, answers to whoever sent the task: nobody else reads.
+    return (result_backends.current().reply_to if request is None else request.reply_to) or None
 
 
 def amend_message(message: TaskMessage, options: Mapping[str, Any], **fields: Any) -> TaskMessage:

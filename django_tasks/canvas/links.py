@@ -1,5 +1,6 @@
 """What follows a task: callbacks, the next step of its chain, error callbacks."""
 
+from dataclasses import replace
 from typing import Any
 
 from django_tasks.canvas.dispatch import gathering
@@ -52,7 +53,7 @@ def _failed(request: Request, state: str, error: Any) -> Followups:
     embed, message = request.message.embed, request.message
     metas: list[ResultMeta] = []
     if embed.get("chain"):
-        metas = failed_metas(embed["chain"], Failure(error, state))
+        metas = [replace(meta, reply_to=message.reply_to) for meta in failed_metas(embed["chain"], Failure(error, state))]
     errbacks = embed.get("errbacks")
     if not errbacks or state != FAILURE:
         return Followups((), metas)

@@ -40,7 +40,10 @@ _GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ),
     ("Celery itself reads CASSANDRA_SECURE_BUNDLE_PATH.", {"CASSANDRA_BUNDLE_PATH": None}),
     ("A read from Redis that timed out is tried again by what waits for it.", {"REDIS_RETRY_ON_TIMEOUT": False}),
-    ("Results of rpc:// go straight to the caller's queue, as Celery sends them.", {"RESULT_EXCHANGE_TYPE": "direct"}),
+    (
+        "Results of rpc:// go straight to the caller's queue, as Celery sends them.",
+        {"RESULT_EXCHANGE": "celeryresults", "RESULT_EXCHANGE_TYPE": "direct"},
+    ),
     (
         "A backend that can't be reached is tried again by what waits for it; there is nothing to set.",
         {

@@ -55,7 +55,6 @@ TRANSPORTS: Final[Mapping[str, Option]] = MappingProxyType(
         "RESULT_CHORD_JOIN_TIMEOUT": duration(
             3.0, "Seconds for which whoever completes a chord is taken to be alive before another one sends its body.", at_least=0.1
         ),
-        "RESULT_EXCHANGE": text("celeryresults", "The exchange of rpc:// results, where the client names none."),
         "RESULT_PERSISTENT": Option(default=None, types=(bool, NONE), doc="Whether rpc:// results survive a restart of the broker."),
     }
 )

@@ -16,7 +16,8 @@ class ResultMeta:
     ``result`` is text in the form named by ``content_type`` and ``content_encoding`` (``base64`` for binary
     serializers); ``encoding`` makes and reads it. ``args`` and ``kwargs`` are JSON texts, kept when
     ``RESULT_EXTENDED`` is on. ``children`` are Celery's result tuples. ``chord`` is the body's wire signature
-    when this task is part of a chord.
+    when this task is part of a chord. ``reply_to`` is where its caller
+    wants to be told, for backends that send results instead of keeping them.
     """
 
     task_id: str
@@ -41,6 +42,7 @@ class ResultMeta:
     parent_id: str | None = None
     periodic_task_name: str | None = None
     chord: WireSignature | None = None
+    reply_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class ResultBackend(ABC):
     reads: ClassVar[bool] = True
     #: Results are rows of this Django database alias, so they can share a transaction with its broker.
     alias: str | None = None
+
+    @property
+    def reply_to(self) -> str:
+        """Where workers send this process's results, for backends that send them: goes into its messages. Empty elsewhere."""
+        return ""
 
     @abstractmethod
     def store(self, metas: Sequence[ResultMeta]) -> None:

@@ -58,6 +58,7 @@ def _known(request: Request) -> dict[str, Any]:
     known: dict[str, Any] = {
         "date_started": datetime.fromtimestamp(request.time_start, UTC) if request.time_start else None,
         "name": message.task,
+        "reply_to": message.reply_to,
         "worker": request.hostname,
         "queue": message.queue,
         "retries": message.retries,

@@ -1,6 +1,7 @@
 """The contract of result backends, kept by every backend of this package."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -13,10 +14,14 @@ from django_tasks.result_backends.backend import ResultBackend
 from django_tasks.result_backends.cache import CacheResultBackend
 from django_tasks.result_backends.database import DatabaseResultBackend
 from django_tasks.result_backends.memory import MemoryResultBackend
+from django_tasks.result_backends.rpc import RpcResultBackend
+from django_tasks.urls import parse
+from tests.services import SERVICES
 
 # Before it is imported, so that its assertions say what they saw.
 pytest.register_assert_rewrite("django_tasks.testing.result_backend_contract", "django_tasks.testing.chord_contract")
 
+from django_tasks.testing.chord_contract import ChordContract  # noqa: E402
 from django_tasks.testing.result_backend_contract import ResultBackendContract  # noqa: E402
 
 
@@ -126,6 +131,35 @@ class InCelerysStore(OnADatabase):
         backend = open_result_backend(self.URL.format(path=tmp_path))
         yield backend
         backend.close()
+
+
+class ToItself(ResultBackendContract):
+    """Results as messages: sent and read by one process. Chords and groups need a store."""
+
+    EXACT = False
+    EXPIRES = False
+    URL = ""
+    test_groups = None
+    locals().update(dict.fromkeys(name for name in vars(ChordContract) if name.startswith("test_")))
+
+    @pytest.fixture
+    def backend(self, settings, monkeypatch) -> Iterator[ResultBackend]:
+        settings.DJANGO_TASKS = {"BROKER_URL": self.URL}
+        backend = RpcResultBackend(parse("rpc://"))
+        send = backend.store
+        monkeypatch.setattr(backend, "store", lambda metas: send([replace(meta, reply_to=backend.reply_to) for meta in metas]))
+        yield backend
+        backend.close()
+
+
+@pytest.mark.rabbitmq
+class TestRpcOverRabbitMQ(ToItself):
+    URL = SERVICES["rabbitmq"].url
+
+
+@pytest.mark.redis
+class TestRpcOverRedis(ToItself):
+    URL = f"{SERVICES['redis'].url.rpartition('/')[0]}/3"
 
 
 @pytest.mark.django_db(transaction=True)
