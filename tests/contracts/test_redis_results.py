@@ -18,6 +18,7 @@ from django_tasks.exceptions import TimeoutError as TaskTimeoutError
 from django_tasks.messages import new_id
 from django_tasks.result_backends import open_result_backend
 from django_tasks.result_backends.encoding import decode
+from django_tasks.result_backends.merging import KEPT
 from django_tasks.result_backends.redis import RedisResultBackend
 from django_tasks.testing.result_probes import BODY, failure, meta, part
 from tests.privateservers import PrivateRedis, need_redis_server
@@ -152,6 +153,16 @@ def test_a_write_over_celerys_loses_nothing(backend, celery, client):
     backend.store([meta(task_id, states.REVOKED, {"exc_type": "TaskRevokedError", "exc_message": [], "exc_module": "celery.exceptions"})])
     found = backend.fetch([task_id])[task_id]
     assert (found.status, found.name, found.args, found.worker, found.retries) == (states.REVOKED, "shop.add", "[1]", "w@h", 3)
+
+
+def test_each_field_that_a_write_does_not_know_stays(backend):
+    """Each single thing that is known of a task must outlive a write without it."""
+    values = {**dict.fromkeys(KEPT, "1"), "children": [], "runtime": 0.5, "group_index": 3}
+    ids = {name: new_id() for name in values}
+    backend.store([meta(ids[name], states.RETRY, {}, **{name: value}) for name, value in values.items()])
+    backend.store([meta(task_id) for task_id in ids.values()])
+    found = backend.fetch(ids.values())
+    assert {name: getattr(found[task_id], name) for name, task_id in ids.items()} == values
 
 
 def test_the_first_start_stays(backend):
