@@ -20,6 +20,9 @@ from django_tasks.states import READY_STATES
 class Results:
     """A result backend as far as workflows use it."""
 
+    #: They are kept, not sent.
+    reply_to = ""
+
     def __init__(self) -> None:
         self.metas: dict[str, ResultMeta] = {}
         self.groups: dict[str, Any] = {}
