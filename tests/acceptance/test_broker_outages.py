@@ -154,9 +154,9 @@ def test_a_wrong_password_is_said_clearly(start_worker: StartWorker, relayed: Re
         with pytest.raises(OperationalError) as caught:
             tasks.add.delay(1, 2)
         assert time.monotonic() - begun < 10
-        assert "BROKER_URL" in str(caught.value)
+        assert "password" in str(caught.value)
         worker = start_worker("-c", "1", TEST_BROKER_URL=url, TEST_RESULT_BACKEND="db://default")
-        worker.says("BROKER_URL")
+        worker.says("password")
         assert "not-it" not in str(caught.value) + worker.output
     finally:
         if server is not None:
