@@ -246,6 +246,7 @@ class _Inbox(_Line):
         self._name = new_id()
         self._declared = -_DECLARED_FOR
         self._opened = False
+        self._opening = threading.Lock()
         self._consumer: Any = None
         self._changed = threading.Condition()
         self._kept: OrderedDict[str, ResultMeta] = OrderedDict()
@@ -254,9 +255,15 @@ class _Inbox(_Line):
 
     def open(self) -> str:
         """Make sure that the queue is there; return its name."""
-        if clock.monotonic() >= self._declared + _DECLARED_FOR:
-            self.using("Declaring the queue for results", self._declare)
-            self._declared, self._opened = clock.monotonic(), True
+        # Once it has been opened nobody waits here for a listener, who takes the lock again as soon as it is free: while one
+        # listens, the queue is in use, and stays.
+        with self._opening:
+            if clock.monotonic() >= self._declared + _DECLARED_FOR and self.lock.acquire(blocking=not self._opened):
+                try:
+                    self.using("Declaring the queue for results", self._declare)
+                finally:
+                    self.lock.release()
+                self._declared, self._opened = clock.monotonic(), True
         return self._name
 
     def _declare(self) -> None:
