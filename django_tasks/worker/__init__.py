@@ -5,15 +5,14 @@ import os
 import sys
 from collections.abc import Callable
 
-from django.db import connections
-
-from django_tasks import brokers, result_backends, signals
+from django_tasks import brokers, signals
 from django_tasks.registry import registry
 from django_tasks.worker.banner import compose_banner
 from django_tasks.worker.node import Beat
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.solo import SoloWorker
+from django_tasks.worker.starting import await_broker, forget_connections
 from django_tasks.worker.supervisor import Supervisor
 
 __all__ = ["WorkerOptions", "run_worker"]
@@ -28,10 +27,13 @@ def run_worker(options: WorkerOptions, *, beat: Beat | None = None, say: Callabl
     runs in the node until its event is set. ``say`` receives the banner.
     """
     signals.worker_init.send(options.name, instance=options)
-    if options.purge:
-        _purge(options)
     if options.banner:
         say(compose_banner(options, registry, with_tasks=logger.isEnabledFor(logging.INFO)))
+    status = await_broker(options.queues)
+    if status is not None:
+        return status
+    if options.purge:
+        _purge(options)
     rates = RateLimits(registry)
     worker = Supervisor(options, rates=rates, beat=beat) if options.forks else SoloWorker(options, rates=rates, beat=beat)
     signals.worker_ready.send(options.name, instance=options)
@@ -46,11 +48,7 @@ def _purge(options: WorkerOptions) -> None:
     broker = brokers.current()
     deleted = sum(broker.purge(queue) for queue in options.queues)
     logger.warning("Purged %d messages from %s", deleted, ", ".join(options.queues))
-    # Nothing that was opened here may be inherited by a child.
-    broker.close()
-    brokers.reset()
-    result_backends.reset()
-    connections.close_all()
+    forget_connections()
 
 
 def _restart() -> None:

@@ -28,8 +28,9 @@ from django_tasks.worker.scoreboard import Block
 
 logger = logging.getLogger("django_tasks.worker")
 
-#: Exit status by which a child says that it wants no successor: the queues are empty.
+#: Exit statuses by which a child says that it wants no successor: the queues are empty; the broker can't be reached.
 DRAINED: Final = 3
+UNREACHABLE: Final = 4
 
 
 def task_of_this_context() -> tuple[str, str] | None:
@@ -65,7 +66,7 @@ class Child:
         self.pool.run(self.consumer.done)
         self.consumer.join()
         signals.worker_process_shutdown.send(self._options.name, pid=os.getpid(), exitcode=0)
-        return DRAINED if self.consumer.reason == "drained" else 0
+        return {"drained": DRAINED, "unreachable": UNREACHABLE}.get(self.consumer.reason, 0)
 
     def _make_pool(self, block: Block) -> Pool:
         executor = Executor(follow=followups, middleware=middleware())

@@ -110,6 +110,12 @@ class Completer:
         """How many outcomes wait to be applied."""
         return len(self._outcomes) + (len(self._interrupted.outcomes) if self._interrupted is not None else 0)
 
+    @property
+    def waits_for_results(self) -> bool:
+        """Whether the last flush failed at the result backend, and not at the broker."""
+        batch = self._interrupted
+        return batch is not None and not self._one_transaction and self._steps[batch.done] in (self._store, self._count, self._close)
+
     def due_in(self, *, idle: bool) -> float | None:
         """Seconds until the next flush; 0 for now, None if there is nothing to flush."""
         if self._marks or self._interrupted is not None or (self._outcomes and (idle or len(self._outcomes) >= BATCH)):

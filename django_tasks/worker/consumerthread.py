@@ -6,13 +6,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from django_tasks import clock, signals
+from django_tasks import clock, parking, signals
 from django_tasks.brokers.broker import Broker, Consumer
+from django_tasks.canvas.links import followups
 from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Delivery, Disposition, Settlement
@@ -21,25 +23,26 @@ from django_tasks.outcomes import Outcome, ignores_result
 from django_tasks.worker.admission import Admission
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.outage import Outage, broker_in_words, endurance, servers_in_words
 from django_tasks.worker.pools import Pool
 from django_tasks.worker.prefetch import Prefetch
+from django_tasks.worker.recovery import outcome_of_redelivery
 from django_tasks.worker.revoked import RevokedTasks
 from django_tasks.worker.scoreboard import Block
 from django_tasks.worker.verdicts import outcome_of
+from django_tasks.worker.watchdog import LONGEST_WAIT
 
 logger = logging.getLogger("django_tasks.worker")
 
-#: Seconds a receive waits at most: how often an idle child shows that it still asks.
-LONGEST_WAIT: Final = 1.0
 #: Seconds after which a task in front of others counts as long, and the others are given back.
 HOARDING: Final = 1.0
 #: Seconds a task must have run before STARTED is worth a write.
 WORTH_MARKING: Final = 0.1
-#: Seconds between two tries while a server is away: first, and at most.
-BACKOFF: Final = (0.1, 5.0)
 _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
-#: Seconds of silence from the broker after which a draining worker counts the queues as empty.
+#: Seconds of silence from the broker after which a draining worker counts the queues as empty; and where the broker pushes, and
+#: holds back what comes again for a moment.
 DRAINED_AFTER: Final = 0.5
+DRAINED_AFTER_PUSHING: Final = 2.0
 
 
 class ConsumerThread(threading.Thread):
@@ -58,6 +61,8 @@ class ConsumerThread(threading.Thread):
         make_completer: Callable[[Callable[[], None]], Completer],
     ) -> None:
         super().__init__(name="django_tasks-consumer")
+        self._broker = broker
+        self._queues: Sequence[str] = options.queues
         self._consumer: Consumer = broker.consume(options.queues, consumer_id=consumer_id)
         self._options = options
         self._admission = admission
@@ -71,9 +76,12 @@ class ConsumerThread(threading.Thread):
         self._marked: set[str] = set()
         self._extended = clock.monotonic()
         self._busy = clock.monotonic()
-        self._failures = 0
+        #: Fates of messages that the broker could not be told yet.
+        self._owed: list[Settlement] = []
+        self._outage = Outage()
+        self._reached = False
         self._stopping = False
-        #: Why the loop ended by itself: "drained", "tasks" or "memory"; "" when it was told to.
+        #: Why the loop ended by itself: "drained", "tasks", "memory" or "unreachable"; "" when it was told to.
         self.reason = ""
 
     # ---- for other threads
@@ -91,17 +99,22 @@ class ConsumerThread(threading.Thread):
 
     def run(self) -> None:
         """Turn until there is nothing left to do."""
+        # The first stamp: a consumer that never comes back from its first call must be noticed, too.
+        self._block.fetched(clock.monotonic(), 0)
         try:
             self._learn_revocations()
             while not self._finished():
                 try:
                     self._turn()
-                    self._failures = 0
                 except OperationalError as error:
                     self._stumble(error)
                 except Exception as error:
                     logger.exception("The consumer made a mistake; it goes on")
                     self._stumble(error)
+                else:
+                    self._reached = True
+                    if self._outage.failures:
+                        self._outage.succeeded(servers_in_words())
         finally:
             self._pool.stop()
             self._consumer.close()
@@ -116,6 +129,7 @@ class ConsumerThread(threading.Thread):
 
     def _turn(self) -> None:
         self._obey()
+        self._settle_owed()
         self._flush()
         self._extend()
         self._give_back_what_is_blocked()
@@ -143,30 +157,50 @@ class ConsumerThread(threading.Thread):
         return longest if due is None else min(due, longest)
 
     def _stumble(self, error: Exception) -> None:
-        first, most = BACKOFF
-        delay = min(most, first * 2 ** min(self._failures, 10))
-        if self._failures == 0:
-            logger.error("The broker or the results can't be reached; trying again until they can: %s", error)
-        self._failures += 1
+        if self.reason == "unreachable":
+            # What ran on has ended meanwhile, and there is nobody to tell.
+            self._forget()
+            return
+        limits = endurance(starting=not self._reached)
+        if limits.most is not None and self._outage.failures >= limits.most and not self._completer.waits_for_results:
+            self._give_up(f"{broker_in_words()} can't be reached, and {limits.because}: this worker ends. {error}")
+            return
+        delay = self._outage.failed(servers_in_words(), error)
         # It can't fetch, but it is alive: the supervisor must not kill what runs here because a server is away.
         self._block.fetched(clock.monotonic(), self._completer.finished)
-        if self._stopping and self._failures * delay > self._options.lease:
+        if not self._broker.recovers:
+            # A connection that broke has given everything back by itself. What waits here will be run by others, and if it was
+            # not the connection that broke, it may be.
+            with suppress(OperationalError):
+                self._give_back(self._pool.unstarted())
+        if self._stopping and self._outage.failures * delay > self._options.lease:
             logger.error("Gave up on %d unsettled messages; others will get them when their leases lapse", len(self._held))
-            self._held.clear()
-            self._completer.forget()
+            self._forget()
         time.sleep(delay)
+
+    def _give_up(self, why: str) -> None:
+        logger.critical(why)
+        self._end("unreachable")
+        self._keep_what_is_ours(self._pool.unstarted())
+        self._forget()
+
+    def _forget(self) -> None:
+        self._held.clear()
+        self._owed.clear()
+        self._completer.forget()
 
     # ---- its steps
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         self._busy = clock.monotonic()
         self._held.update((delivery.tag, delivery) for delivery in deliveries)
+        if not self._broker.recovers:
+            deliveries = self._without_the_killed(deliveries)
         requests, verdicts = self._admission.admit(deliveries)
         for verdict in verdicts:
-            self._completer.add(outcome_of(verdict, self._options.name), urgent=True)
-        early = [request for request in requests if not request.task.acks_late]
-        if early:
-            self._settle_early(early)
+            self._completer.add(outcome_of(verdict, self._options.name, followups), urgent=True)
+        if not all(request.task.acks_late for request in requests):
+            requests = self._acknowledged_early(requests)
         if signals.task_received.receivers:
             for request in requests:
                 signals.task_received.send(self._options.name, request=request)
@@ -174,14 +208,32 @@ class ConsumerThread(threading.Thread):
             self._prefetch.taken(len(requests))
             self._pool.submit(requests)
 
-    def _settle_early(self, requests: Sequence[Request]) -> None:
-        settlements = []
+    def _without_the_killed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Settle what was killed in another process and came back by itself; return the rest."""
+        left = []
+        for delivery in deliveries:
+            outcome = None if delivery.death is None else outcome_of_redelivery(delivery, delivery.death, self._options.name, followups)
+            if outcome is None:
+                left.append(delivery)
+            else:
+                self._completer.add(outcome, urgent=True)
+        return left
+
+    def _acknowledged_early(self, requests: list[Request]) -> list[Request]:
+        """Acknowledge those that are to be forgotten before they run (acks_late=False); return what may run."""
+        early = {id(request): request.delivery for request in requests if not request.task.acks_late and request.delivery is not None}
+        try:
+            self._consumer.settle([Settlement(delivery, Disposition.ACK) for delivery in early.values()])
+        except OperationalError as error:
+            # At most once: nobody knows whether the broker has forgotten them. If it has not, they go back when it can be reached.
+            logger.warning("%d tasks could not be acknowledged and are not run: %s", len(early), error)
+            self._owed += [Settlement(delivery, Disposition.REQUEUE, counted=False) for delivery in early.values()]
+            return [request for request in requests if id(request) not in early]
         for request in requests:
-            if request.delivery is not None:
-                settlements.append(Settlement(request.delivery, Disposition.ACK))
+            if id(request) in early and request.delivery is not None:
                 self._held.pop(request.delivery.tag, None)
                 request.delivery = None
-        self._consumer.settle(settlements)
+        return requests
 
     def _flush(self) -> None:
         due = self._completer.due_in(idle=self._pool.held() == 0)
@@ -208,14 +260,18 @@ class ConsumerThread(threading.Thread):
             self._give_back(self._pool.unstarted())
 
     def _give_back(self, requests: Sequence[Request]) -> None:
-        settlements = [
+        self._owed += [
             Settlement(request.delivery, Disposition.REQUEUE, counted=False) for request in requests if request.delivery is not None
         ]
         self._keep_what_is_ours(requests)
-        if settlements:
-            self._consumer.settle(settlements)
-            for settlement in settlements:
+        self._settle_owed()
+
+    def _settle_owed(self) -> None:
+        if self._owed:
+            self._consumer.settle(self._owed)
+            for settlement in self._owed:
                 self._held.pop(settlement.delivery.tag, None)
+            self._owed = []
 
     def _keep_what_is_ours(self, requests: Sequence[Request]) -> None:
         # Acknowledged already (acks_late=False): nobody else has them, so they must run here.
@@ -234,7 +290,7 @@ class ConsumerThread(threading.Thread):
 
     @staticmethod
     def _tracked(request: Request) -> bool:
-        return bool(request.task.track_started) and not ignores_result(request)
+        return bool(request.task.track_started) and not request.stored_own_state and not ignores_result(request)
 
     def _mark_started(self) -> None:
         # STARTED costs a short task no write of its own: only what has run for a while is marked.
@@ -248,8 +304,17 @@ class ConsumerThread(threading.Thread):
 
     def _notice_drained(self) -> None:
         idle = self._pool.held() == 0 and not self._held
-        if idle and clock.monotonic() - self._busy >= DRAINED_AFTER:
+        patience = DRAINED_AFTER if self._broker.recovers else DRAINED_AFTER_PUSHING
+        if idle and clock.monotonic() - self._busy >= patience and not self._more_comes():
             self._end("drained")
+
+    def _more_comes(self) -> bool:
+        """Whether messages are due that could not be received yet: the server has not pushed them, or they are parked."""
+        if self._broker.joins_transaction:
+            return False
+        if not self._broker.recovers and any(self._broker.size(queue) for queue in self._queues):
+            return True
+        return parking.due()
 
     def _notice_age(self) -> None:
         if self._stopping:
@@ -278,6 +343,7 @@ class ConsumerThread(threading.Thread):
                 case {"do": "stop"}:
                     self._stop()
                 case {"do": "queues", "queues": queues}:
+                    self._queues = queues
                     self._consumer.set_queues(queues)
                 case {"do": "revoked", "task_ids": task_ids}:
                     self._revoke(task_ids)

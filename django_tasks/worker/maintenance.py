@@ -1,6 +1,7 @@
 """Chores that any node may do, any number at once: lapsed leases, due messages, expired results."""
 
 import logging
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -10,7 +11,7 @@ from django_tasks import clock
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
 from django_tasks.models import Revocation
-from django_tasks.result_backends.backend import ResultBackend
+from django_tasks.result_backends.backend import ReadyChord, ResultBackend
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -18,17 +19,24 @@ logger = logging.getLogger("django_tasks.worker")
 CHUNK: Final = 1000
 #: Seconds between two looks for lapsed leases, and for expired results.
 LEASES_EVERY: Final = 5.0
+#: Most abandoned chords taken at a time: their bodies must be sent while the new claim holds.
+CHORDS: Final = 20
 RESULTS_EVERY: Final = 60.0
 #: Revocations are kept as long as results, and at least this long.
 REVOCATIONS_KEPT: Final = timedelta(days=1)
 
 
 class Maintenance:
-    """Does what is due; ``turn`` is called every second or so."""
+    """Does what is due; ``turn`` is called every second or so, and does one chunk of each chore at most.
 
-    def __init__(self, broker: Broker, backend: ResultBackend) -> None:
+    ``send_bodies`` takes chords whose claimants died (``Completer.send_bodies``).
+    """
+
+    def __init__(self, broker: Broker, backend: ResultBackend, send_bodies: Callable[[Sequence[ReadyChord]], None]) -> None:
         self._broker = broker
         self._backend = backend
+        self._send_bodies = send_bodies
+        self._revocations_at = 0.0
         self._leases_at = 0.0
         self._results_at = 0.0
 
@@ -38,9 +46,13 @@ class Maintenance:
         if now >= self._leases_at:
             self._leases_at = now + LEASES_EVERY
             self._recover()
+            self._reclaim_chords()
         if now >= self._results_at:
-            self._results_at = now + RESULTS_EVERY
-            self._expire()
+            # A full chunk means that there is more: the next one follows with the next turn, for somebody may wait for this thread.
+            self._results_at = now + (0.0 if self._expire() else RESULTS_EVERY)
+        if now >= self._revocations_at:
+            self._revocations_at = now + RESULTS_EVERY
+            self._forget_revocations()
 
     def _recover(self) -> None:
         while (recovered := self._broker.recover(clock.now(), limit=CHUNK)) > 0:
@@ -49,10 +61,16 @@ class Maintenance:
                 break
         self._broker.promote(clock.now(), limit=CHUNK)
 
-    def _expire(self) -> None:
+    def _reclaim_chords(self) -> None:
+        chords = self._backend.reclaim_chords(CHORDS)
+        if chords:
+            logger.warning("Sending the bodies of %d chords whose worker died before it could", len(chords))
+            self._send_bodies(chords)
+
+    def _expire(self) -> bool:
         kept = settings.RESULT_EXPIRES
-        if kept:
-            before = clock.now() - timedelta(seconds=kept)
-            while self._backend.expire(before, limit=CHUNK) >= CHUNK:
-                pass
-        Revocation.objects.filter(revoked_at__lt=timezone.now() - max(REVOCATIONS_KEPT, timedelta(seconds=kept or 0))).delete()
+        return bool(kept) and self._backend.expire(clock.now() - timedelta(seconds=kept), limit=CHUNK) >= CHUNK
+
+    def _forget_revocations(self) -> None:
+        kept = max(REVOCATIONS_KEPT, timedelta(seconds=settings.RESULT_EXPIRES or 0))
+        Revocation.objects.filter(revoked_at__lt=timezone.now() - kept).delete()

@@ -16,16 +16,17 @@ from typing import Any, Final, TypeAlias
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from django_tasks import brokers, clock, result_backends
+from django_tasks import brokers, clock, deadletters, parking, result_backends
 from django_tasks.canvas.links import followups
 from django_tasks.exceptions import OperationalError
+from django_tasks.messages import Death
 from django_tasks.models import Queue, Revocation
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.heartbeat import Heartbeat
 from django_tasks.worker.maintenance import Maintenance
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
-from django_tasks.worker.recovery import outcome_after_death, outcome_of_acknowledged
+from django_tasks.worker.recovery import STOPPED, outcome_after_death, outcome_of_acknowledged
 from django_tasks.worker.scoreboard import Scoreboard
 
 logger = logging.getLogger("django_tasks.worker")
@@ -34,6 +35,9 @@ logger = logging.getLogger("django_tasks.worker")
 TURN: Final = 1.0
 #: Seconds that a beat inside the node has to stop.
 BEAT_PATIENCE: Final = 5.0
+#: Seconds that the forwarder of parked messages has to stop, and that it rests after a failure.
+FORWARDER_PATIENCE: Final = 5.0
+FORWARDER_PAUSE: Final = 5.0
 
 #: Runs beat until the event is set.
 Beat: TypeAlias = Callable[[threading.Event], None]
@@ -51,9 +55,11 @@ class Node:
         self._channel = channel
         self._heartbeat = Heartbeat(options, host=socket.gethostname(), pid=pid)
         self._broker = brokers.current()
-        self._maintenance = Maintenance(self._broker, result_backends.current())
+        backend = result_backends.current()
+        self._consumer_id = consumer_id
         self._consumer = self._broker.consume((), consumer_id=consumer_id)
-        self._completer = Completer(broker=self._broker, backend=result_backends.current(), hostname=options.name, wake=lambda: None)
+        self._completer = Completer(broker=self._broker, backend=backend, hostname=options.name, wake=lambda: None)
+        self._maintenance = Maintenance(self._broker, backend, self._completer.send_bodies)
         self._queues = options.queues
         self._last_revocation = 0
         self._beat_at = 0.0
@@ -66,41 +72,45 @@ class Node:
     def run(self) -> int:
         """Turn until told to stop; return the exit status."""
         self._guarded(self._heartbeat.begin)
-        beat = self._start_beat()
+        threads = [end for end in (self._start_beat(), self._start_forwarding()) if end is not None]
         while not (self._stopping and not self._dead):
             self._guarded(self._turn)
             self._listen(0.0 if self._stopping else TURN)
             if self._stopping and self._silent:
                 break  # a server is away: the leases will lapse
-        if beat is not None:
-            beat()
+        for end in threads:
+            end()
         self._guarded(self._heartbeat.end)
         connections.close_all()
         return 0
 
     def _turn(self) -> None:
-        self._bury_the_dead()
-        if self._stopping:
-            return
+        for chore in (self._bury_the_dead, self._beat_heart, self._notice_pauses, self._notice_revocations, self._maintenance.turn):
+            chore()
+            # Between two chores, as a broker may hand out already what a killed child was running.
+            self._listen(0.0)
+            if self._dead:
+                self._bury_the_dead()
+            if self._stopping:
+                return
+
+    def _beat_heart(self) -> None:
         now = clock.monotonic()
         if now >= self._beat_at:
             self._beat_at = now + self._options.heartbeat
             active = sum(len(block.running()) for block in self._scoreboard.blocks)
             processed = sum(block.finished for block in self._scoreboard.blocks)
             self._heartbeat.beat(active=active, processed=self._processed_before + processed, queues=self._queues)
-        self._notice_pauses()
-        self._notice_revocations()
-        self._maintenance.turn()
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
             if self._silent:
-                logger.info("The database answers again")
+                logger.warning("The node reaches the database and the broker again")
             self._silent = False
         except (OperationalError, DatabaseError) as error:
             if not self._silent:
-                logger.error("The database does not answer; the node tries again every second: %s", error)  # noqa: TRY400  no news in its traceback
+                logger.error("The node can't reach a server; it tries again every second: %s", error)  # noqa: TRY400  no news in its traceback
             self._silent = True
             for connection in connections.all(initialized_only=True):
                 with suppress(Exception):
@@ -130,6 +140,11 @@ class Node:
         while self._dead:
             command = self._dead[0]
             started: Mapping[str, str] = command["started"]
+            if not self._broker.recovers:
+                # They come back by themselves, to any worker. A cold shutdown is no fault of theirs.
+                deaths = {tag: Death(cause, command["how"]) for tag, cause in started.items() if cause != STOPPED}
+                if deaths:
+                    self._broker.remember_deaths(deaths)
             for holder in command["holders"]:
                 for delivery in self._consumer.inherit(holder, list(started)):
                     self._completer.add(outcome_after_death(delivery, started[delivery.tag], command["how"], self._options.name, followups))
@@ -181,6 +196,37 @@ class Node:
             thread.join(BEAT_PATIENCE)
 
         return end
+
+    # ---- what waits in the database for another broker
+
+    def _start_forwarding(self) -> Callable[[], None] | None:
+        if self._broker.joins_transaction:
+            return None
+        stop = threading.Event()
+        forwarders: list[parking.Forwarder] = []
+        thread = threading.Thread(target=self._forward, args=(stop, forwarders), name="django_tasks-forwarder", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            stop.set()
+            for forwarder in forwarders:
+                forwarder.wake()
+            thread.join(FORWARDER_PATIENCE)
+
+        return end
+
+    def _forward(self, stop: threading.Event, forwarders: list[parking.Forwarder]) -> None:
+        count = 0
+        while not stop.is_set():
+            try:
+                count += 1
+                forwarder = parking.Forwarder(self._broker, consumer_id=f"{self._consumer_id}/forwarder{count}", bury=deadletters.record)
+                forwarders[:] = [forwarder]
+                forwarder.run(stop)
+            except Exception:
+                logger.exception("Parked messages could not be forwarded; trying again in %.0fs", FORWARDER_PAUSE)
+                stop.wait(FORWARDER_PAUSE)
+        connections.close_all()
 
 
 def run_node(options: WorkerOptions, *, scoreboard: Scoreboard, channel: Channel, consumer_id: str, beat: Beat | None) -> int:

@@ -10,7 +10,7 @@ from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import InvalidTaskError, SerializationError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from django_tasks.executor import Follow
-from django_tasks.messages import Delivery, Disposition, Settlement, TaskMessage
+from django_tasks.messages import Death, Delivery, Disposition, Settlement, TaskMessage
 from django_tasks.outcomes import ExceptionInfo, Followups, Outcome, failure, hard_limit_of, revoked
 from django_tasks.protocol import decode
 from django_tasks.registry import registry
@@ -46,6 +46,21 @@ def outcome_after_death(delivery: Delivery, cause: str, how: str, hostname: str,
         how,
     )
     return _failed(request, lost, follow, Settlement(delivery, Disposition.DEAD, reason="worker lost"))
+
+
+def outcome_of_redelivery(delivery: Delivery, death: Death, hostname: str, follow: Follow) -> Outcome | None:
+    """Say what becomes of a delivery that came back by itself when a process died; None if it is to be run again.
+
+    Its ``deliveries`` count this hand-out, which has not been run yet.
+    """
+    if death.cause in {OVERDUE, TERMINATED}:
+        return outcome_after_death(delivery, death.cause, death.how, hostname, follow)
+    if death.cause == CRASHED:
+        before = replace(delivery, deliveries=max(1, delivery.deliveries - 1))
+        outcome = outcome_after_death(before, CRASHED, death.how, hostname, follow)
+        given_back = outcome.settlement is not None and outcome.settlement.disposition is Disposition.REQUEUE
+        return None if given_back else outcome
+    return None
 
 
 def outcome_of_acknowledged(task_id: str, how: str, hostname: str) -> Outcome:

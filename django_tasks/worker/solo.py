@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-from django_tasks.worker.child import Child, listen
+from django_tasks.worker.child import UNREACHABLE, Child, listen
 from django_tasks.worker.node import Beat, Node
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
@@ -40,10 +40,10 @@ class SoloWorker:
         node = threading.Thread(target=self._node.run, name="django_tasks-node", daemon=True)
         node.start()
         listen(self._ours, self._obey)
-        self._child.run()
+        status = self._child.run()
         self._ours.send({"do": "stop"})
         node.join(5)
-        return 0
+        return 1 if status == UNREACHABLE else 0
 
     def _obey(self, command: Mapping[str, Any]) -> None:
         if command.get("do") == "tell":

@@ -13,15 +13,16 @@ from django.db import connections
 
 from django_tasks import clock, signals
 from django_tasks.worker.autoscaler import Autoscaler
-from django_tasks.worker.child import DRAINED, run_child
+from django_tasks.worker.child import DRAINED, UNREACHABLE, run_child
 from django_tasks.worker.node import Beat, run_node
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
 from django_tasks.worker.process import Process, fork
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED
-from django_tasks.worker.scoreboard import Scoreboard
+from django_tasks.worker.scoreboard import Block, Scoreboard
 from django_tasks.worker.shutdown import Shutdown, SignalMailbox
+from django_tasks.worker.watchdog import Sign, Watchdog, patience
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -32,8 +33,6 @@ GRACE: Final = 10.0
 #: A child that ends sooner than this after its start (seconds) is replaced with a growing delay.
 TOO_SOON: Final = 1.0
 MOST_DELAY: Final = 30.0
-#: Seconds without a fetch after which a child that should consume is replaced, plus the lease.
-SILENCE: Final = 60.0
 #: Seconds that the node has to settle what the last children left.
 NODE_PATIENCE: Final = 10.0
 #: Room for processes that are added while the worker runs.
@@ -60,6 +59,8 @@ class Supervisor:
         self._marked: dict[str, str] = {}
         self._kill_at: dict[int, float] = {}
         self._drained: set[int] = set()
+        self._watchdogs: dict[int, Watchdog] = {}
+        self._status = 0
         self._count = 0
         self._failures = 0
         self._start_at = 0.0
@@ -86,7 +87,7 @@ class Supervisor:
             self._stop_node()
         finally:
             self._mailbox.close()
-        return 1 if self._mailbox.shutdown is Shutdown.COLD else 0
+        return 1 if self._mailbox.shutdown is Shutdown.COLD else self._status
 
     @property
     def wants_restart(self) -> bool:
@@ -156,6 +157,7 @@ class Supervisor:
             if process.pid == pid:
                 del self._children[index]
                 self._kill_at.pop(index, None)
+                self._watchdogs.pop(pid, None)
                 process.channel.close()
                 self._after(index, process, status)
 
@@ -164,12 +166,15 @@ class Supervisor:
         block = self._scoreboard[index]
         if code == DRAINED:
             self._drained.add(process.pid)
+        elif code == UNREACHABLE:
+            self._end_without_broker()
         elif code != 0:
             logger.error("Child process %d died (%s)", process.pid, describe(status))
             self._slow_down(process)
         else:
             self._failures = 0
-        cause = STOPPED if self._mailbox.shutdown is Shutdown.COLD else CRASHED
+        # What a stuck process has begun since is no more to blame than what a cold shutdown ends.
+        cause = STOPPED if self._mailbox.shutdown is Shutdown.COLD or process.silent else CRASHED
         lines = block.running()
         command = {
             "do": "recover",
@@ -183,6 +188,12 @@ class Supervisor:
         self._unburied[process.consumer_id] = command
         self._tell_node(command)
         block.clear()
+
+    def _end_without_broker(self) -> None:
+        # It has said why; the others can't reach the broker either.
+        self._status = 1
+        if self._mailbox.shutdown is Shutdown.NO:
+            self._mailbox.shutdown = Shutdown.WARM
 
     def _slow_down(self, process: Process) -> None:
         # A child that can't even start would otherwise be forked as fast as the machine can.
@@ -250,7 +261,7 @@ class Supervisor:
                     self._end_child(index, process, now)
             if now >= self._kill_at.get(index, now + 1) or (index in self._kill_at and not self._others_run(index)):
                 self._kill(process)
-            self._notice_silence(process, block.last_fetch, now)
+            self._notice_silence(process, block, now)
 
     def _others_run(self, index: int) -> bool:
         return any(line.task_id not in self._marked for line in self._scoreboard[index].running())
@@ -273,12 +284,18 @@ class Supervisor:
                 else:
                     process.channel.send({"do": "cancel", "task_id": task_id})
 
-    def _notice_silence(self, process: Process, last_fetch: float, now: float) -> None:
-        limit = SILENCE + self._options.lease
-        if last_fetch and now - last_fetch > limit and not process.silent:
-            process.silent = True
-            logger.error("Process %d has not asked the broker for %.0fs; it is replaced", process.pid, limit)
-            self._kill(process)
+    def _notice_silence(self, process: Process, block: Block, now: float) -> None:
+        watchdog = self._watchdogs.setdefault(process.pid, Watchdog(patience(self._options.lease)))
+        match watchdog.look(now, block.last_fetch, block.running()):
+            case Sign.STUCK:
+                silence = now - block.last_fetch
+                logger.error("Process %d has not asked the broker for %.0fs; it is replaced when its task has ended", process.pid, silence)
+            case Sign.BACK:
+                logger.warning("Process %d asks the broker again, and stays", process.pid)
+            case Sign.LOST if not process.silent:
+                process.silent = True
+                logger.error("Process %d, which does not ask the broker any more, is killed and replaced", process.pid)
+                self._kill(process)
 
     def _kill(self, process: Process) -> None:
         with suppress(ProcessLookupError):

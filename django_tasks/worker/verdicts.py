@@ -8,16 +8,17 @@ from django_tasks import signals, states
 from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import TaskRevokedError
+from django_tasks.executor import Follow
 from django_tasks.messages import UNKNOWN_SINCE, Disposition, Settlement, TaskMessage
-from django_tasks.outcomes import Outcome, failure, revoked
+from django_tasks.outcomes import NO_FOLLOWUPS, Followups, Outcome, failure, revoked
 from django_tasks.worker.admission import Answer, Verdict
 from django_tasks.worker.forwarding import again
 
 logger = logging.getLogger("django_tasks.worker")
 
 
-def outcome_of(verdict: Verdict, hostname: str) -> Outcome:
-    """Turn a verdict into an outcome, say so in the log, and tell who listens."""
+def outcome_of(verdict: Verdict, hostname: str, follow: Follow | None = None) -> Outcome:
+    """Turn a verdict into an outcome, say so in the log, and tell who listens. ``follow`` says what failures set off."""
     request = verdict.request
     if request is None:
         return _unreadable(verdict, hostname)
@@ -25,7 +26,7 @@ def outcome_of(verdict: Verdict, hostname: str) -> Outcome:
         return _later(verdict, request)
     if verdict.answer in {Answer.EXPIRED, Answer.REVOKED}:
         return _revoked(verdict, request)
-    return _dead(verdict, request)
+    return _dead(verdict, request, follow)
 
 
 def _later(verdict: Verdict, request: Request) -> Outcome:
@@ -50,7 +51,7 @@ def _revoked(verdict: Verdict, request: Request) -> Outcome:
     return revoked(request, TaskRevokedError(verdict.answer.value))
 
 
-def _dead(verdict: Verdict, request: Request) -> Outcome:
+def _dead(verdict: Verdict, request: Request, follow: Follow | None) -> Outcome:
     error = verdict.error or RuntimeError(verdict.answer.value)
     logger.error(
         "Task %s[%s] becomes a dead letter (%s): %s. It can be replayed from the admin or with `manage.py tasks dead replay`.",
@@ -61,8 +62,19 @@ def _dead(verdict: Verdict, request: Request) -> Outcome:
     )
     if verdict.answer is Answer.UNKNOWN:
         signals.task_unknown.send(None, name=request.message.task, id=request.message.id, message=verdict.delivery, exc=error)
-    lost = failure(request, error, "".join(traceback.format_exception_only(error)))
+    lost = failure(request, error, "".join(traceback.format_exception_only(error)), followups=_followups(request, error, follow))
     return replace(lost, settlement=Settlement(verdict.delivery, Disposition.DEAD, reason=verdict.answer.value))
+
+
+def _followups(request: Request, error: BaseException, follow: Follow | None) -> Followups:
+    # Who waits for the end of its chain must not wait for ever.
+    if follow is None or not request.message.embed:
+        return NO_FOLLOWUPS
+    try:
+        return follow(request, states.FAILURE, error)
+    except Exception:
+        logger.exception("The error callbacks of %s[%s] failed", request.message.task, request.message.id)
+        return NO_FOLLOWUPS
 
 
 def _unreadable(verdict: Verdict, hostname: str) -> Outcome:

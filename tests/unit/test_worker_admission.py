@@ -9,11 +9,12 @@ import pytest
 
 from django_tasks import clock
 from django_tasks.exceptions import ContentDisallowed, DecodeError, NotRegistered, TaskRevokedError, WorkerLostError
-from django_tasks.messages import Delivery, Destination, TaskMessage
+from django_tasks.messages import DELIVERY_COUNT, UNKNOWN_SINCE, Delivery, Destination, TaskMessage
 from django_tasks.protocol import encode
 from django_tasks.worker.admission import Admission, Answer
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.revoked import RevokedTasks
+from django_tasks.worker.verdicts import outcome_of
 
 KNOWN = SimpleNamespace(name="known", rate_limit=None)
 LIMITED = SimpleNamespace(name="limited", rate_limit="1/m")
@@ -100,12 +101,67 @@ def test_a_task_over_its_rate_waits_for_its_token() -> None:
     assert timedelta(seconds=58) < verdict.until - clock.now() <= timedelta(seconds=60)
 
 
-def test_an_unknown_task_waits_for_its_grace_and_no_longer() -> None:
-    """With a grace it is put aside first; once that has passed the verdict is final."""
-    strict = admission(unknown_grace=0.02)
-    _, (first,) = strict.admit([delivery(task="nowhere")])
-    assert first.until is not None
-    while clock.now() < first.until:
-        pass
-    _, (second,) = strict.admit([delivery(task="nowhere")])
-    assert second.until is None
+def seen_first(seconds_ago: float, **fields: Any) -> Delivery:
+    """Build the delivery of a message that says since when nobody knows its task."""
+    good = delivery(**{"task": "nowhere", **fields})
+    headers = {**good.envelope.headers, UNKNOWN_SINCE: clock.after(-seconds_ago).isoformat()}
+    return replace(good, envelope=replace(good.envelope, headers=headers))
+
+
+def test_an_unknown_task_waits_a_moment_and_the_message_says_since_when() -> None:
+    """At first sight the verdict carries the time from which the grace counts."""
+    _, (verdict,) = admission(unknown_grace=10.0).admit([delivery(task="nowhere")])
+    assert verdict.answer is Answer.UNKNOWN
+    assert verdict.since is not None
+    assert verdict.until is not None
+    assert verdict.until - verdict.since == timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(("waited", "pause"), [(0.5, 1), (1.5, 2), (4.0, 5), (8.0, 2)])
+def test_a_message_that_waits_for_a_worker_is_looked_at_soon_again(waited: float, pause: float) -> None:
+    """After 1, 2 and then 5 seconds, and not after the end of its grace, whichever process looks; it is not marked twice."""
+    _, (verdict,) = admission(unknown_grace=10.0).admit([seen_first(waited)])
+    assert verdict.since is None
+    assert verdict.until is not None
+    assert abs((verdict.until - clock.now()).total_seconds() - pause) < 0.3
+
+
+def test_the_grace_of_an_unknown_task_ends() -> None:
+    """However often and wherever it was seen meanwhile."""
+    _, (verdict,) = admission(unknown_grace=10.0).admit([seen_first(10.1)])
+    assert (verdict.answer, verdict.until, type(verdict.error)) == (Answer.UNKNOWN, None, NotRegistered)
+
+
+@pytest.mark.parametrize("text", ["soon", 7, None])
+def test_a_mark_that_is_no_time_starts_the_grace_anew(text: Any) -> None:
+    """What strangers put there neither stops the batch nor buries the message."""
+    good = delivery(task="nowhere")
+    strange = replace(good, envelope=replace(good.envelope, headers={**good.envelope.headers, UNKNOWN_SINCE: text}))
+    _, (verdict,) = admission(unknown_grace=10.0).admit([strange])
+    assert verdict.since is not None
+
+
+def test_a_task_that_nobody_needs_to_know_yet_waits_for_its_time() -> None:
+    """An unknown task with an eta ahead is early, and its grace has not begun."""
+    _, (verdict,) = admission(unknown_grace=10.0).admit([delivery(task="nowhere", eta=clock.after(60))])
+    assert (verdict.answer, verdict.since) == (Answer.EARLY, None)
+
+
+def test_tasks_do_not_see_the_mark() -> None:
+    """The header belongs to the message's way, not to the task's headers, so a retry doesn't carry it either."""
+    requests, _ = admission().admit([replace(seen_first(1, task="known"))])
+    assert UNKNOWN_SINCE not in requests[0].message.headers
+
+
+def test_a_verdict_on_an_unknown_task_sends_a_marked_copy() -> None:
+    """The copy goes to the queue that the message came from, keeps its count of hand-outs, and names the time."""
+    first = delivery(3, task="nowhere")
+    first = replace(first, envelope=replace(first.envelope, exchange="events", routing_key="shop.paid"))
+    _, (verdict,) = admission(unknown_grace=10.0).admit([first])
+    settlement = outcome_of(verdict, "w@h").settlement
+    assert settlement is not None
+    copy = settlement.instead
+    assert copy is not None
+    assert verdict.since is not None
+    assert copy.headers[UNKNOWN_SINCE] == verdict.since.isoformat()
+    assert (copy.headers[DELIVERY_COUNT], copy.not_before, copy.exchange, copy.routing_key) == (2, verdict.until, "", "q")
