@@ -16,6 +16,8 @@ from kombu.transport import native_delayed_delivery as native
 
 from django_tasks.conf import settings
 
+#: How the names of the ladder's exchanges begin.
+LADDER: Final = "celery_delayed_"
 #: The exchange behind the ladder.
 DELIVERY_EXCHANGE: Final = "celery_delayed_delivery"
 #: The exchange on top of the ladder.

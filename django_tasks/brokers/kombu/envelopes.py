@@ -8,7 +8,7 @@ from typing import Any, Final
 from amqp.basic_message import Message
 
 from django_tasks.brokers.kombu.declaring import Declared
-from django_tasks.brokers.kombu.delays import DELIVERY_EXCHANGE, without_delay
+from django_tasks.brokers.kombu.delays import LADDER, without_delay
 from django_tasks.conf import settings
 from django_tasks.messages import DELIVERY_COUNT, Envelope
 
@@ -64,7 +64,8 @@ def envelope_of(message: Any, queue: str) -> Envelope:
     headers = given.get("application_headers") or {}
     info = message.delivery_info
     exchange, routing_key = info["exchange"], without_delay(info["routing_key"])
-    if exchange == DELIVERY_EXCHANGE:
+    if exchange.startswith(LADDER):
+        # From the ladder of delays, which keeps no record of where the message was sent to first.
         exchange, routing_key = "", queue
     priority = given.get("priority") or 0
     properties = {name: value for name, value in given.items() if name not in _IN_FIELDS}
