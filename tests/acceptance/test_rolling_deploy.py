@@ -27,8 +27,9 @@ def test_a_task_that_only_new_workers_know(start_worker: StartWorker, place: Pla
     known = tasks.add.delay(1, 1)
     assert known.get(timeout=30) == 2
     start_worker("-c", "1", TEST_UNKNOWN_TASK_GRACE="60", TEST_IMPORTS='["tests.sampleapp.newer"]')
+    old.signal(signal.SIGTERM)
+    assert old.ends() == 0, old.output
     assert [result.get(timeout=60) for result in results] == list(range(1, 21))
-    assert old.process.poll() is None, old.output
     assert not DeadLetter.objects.exists()
 
 

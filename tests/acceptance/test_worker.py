@@ -50,6 +50,8 @@ def test_a_task_of_an_unknown_name_is_kept(start_worker: StartWorker, place: Pla
     result = app.send_task("nowhere.to.be.found", args=[1])
     with pytest.raises(NotRegistered):
         result.get(timeout=30)
+    # Outside of a database results come first, and messages are settled after them.
+    wait_until(DeadLetter.objects.exists, "the dead letter")
     dead = DeadLetter.objects.get()
     assert (dead.task, dead.task_id, dead.reason) == ("nowhere.to.be.found", result.id, "unknown task")
     worker.says("tasks dead replay")
@@ -94,6 +96,7 @@ def test_a_child_that_dies_costs_its_task_a_try_and_nothing_else(start_worker: S
     with pytest.raises(WorkerLostError, match="SIGKILL"):
         bad.get(timeout=40)
     assert Effect.objects.filter(key="bad").count() == 3
+    wait_until(DeadLetter.objects.exists, "the dead letter")
     assert DeadLetter.objects.get().reason == "worker lost"
     assert [result.get(timeout=30) for result in good] == [f"good {number}" for number in range(50)]
     wait_until(lambda: place.left() == 0, "the queue to be empty")

@@ -33,6 +33,7 @@ def test_pickle_is_refused(start_worker: StartWorker, place: Place) -> None:
     refused = tasks.add.apply_async((1, 2), serializer="pickle")
     with pytest.raises(ContentDisallowed, match="ACCEPT_CONTENT"):
         refused.get(timeout=30)
+    wait_until(DeadLetter.objects.exists, "the dead letter")
     assert DeadLetter.objects.get().content_type == "application/x-python-serialize"
 
 
