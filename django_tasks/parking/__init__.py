@@ -7,6 +7,6 @@ row's properties.
 """
 
 from django_tasks.parking.forwarder import Forwarder
-from django_tasks.parking.lot import due, due_at_once, needed, open_lot, park, reach, send, waiting
+from django_tasks.parking.lot import due_at_once, needed, open_lot, park, reach, send, waiting
 
-__all__ = ["Forwarder", "due", "due_at_once", "needed", "open_lot", "park", "reach", "send", "waiting"]
+__all__ = ["Forwarder", "due_at_once", "needed", "open_lot", "park", "reach", "send", "waiting"]

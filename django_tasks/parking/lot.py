@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
-from django.conf import settings as django_settings
 from django.db import DatabaseError, InterfaceError, transaction
 
 from django_tasks import brokers, clock
@@ -35,23 +34,6 @@ def needed(broker: Broker) -> bool:
 def waiting(alias: str | None = None) -> int:
     """How many messages are parked (in TASK_OUTBOX_DATABASE, or the database ``alias``), those in a forwarder's hands left out."""
     return open_lot(alias).size(PARKED) or 0
-
-
-def due(alias: str | None = None) -> bool:
-    """Whether messages are parked that somebody should forward now, those in a forwarder's hands included.
-
-    Raises OperationalError when the database can't be reached.
-    """
-    from django_tasks.models import Message, MessageState
-
-    alias = alias or settings.TASK_OUTBOX_DATABASE
-    now = clock.now()
-    moment = now if django_settings.USE_TZ else now.replace(tzinfo=None)
-    try:
-        parked = Message.objects.using(alias).filter(queue=PARKED)
-        return parked.exclude(state=MessageState.DELAYED).exists() or parked.filter(state=MessageState.DELAYED, until__lte=moment).exists()
-    except (DatabaseError, InterfaceError) as error:
-        raise OperationalError(f"Looking for parked messages failed in the database {alias!r}: {error}") from error
 
 
 def park(envelopes: Sequence[Envelope], *, alias: str | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from django_tasks import clock, parking, signals
+from django_tasks import clock, signals
 from django_tasks.brokers.broker import Broker, Consumer
 from django_tasks.canvas.links import followups
 from django_tasks.context import Request
@@ -24,6 +24,7 @@ from django_tasks.worker.admission import Admission
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.outage import Outage, broker_in_words, endurance, servers_in_words
+from django_tasks.worker.parked import parked_messages_are_due
 from django_tasks.worker.pools import Pool
 from django_tasks.worker.prefetch import Prefetch
 from django_tasks.worker.recovery import outcome_of_redelivery
@@ -314,7 +315,7 @@ class ConsumerThread(threading.Thread):
             return False
         if not self._broker.recovers and any(self._broker.size(queue) for queue in self._queues):
             return True
-        return parking.due()
+        return parked_messages_are_due()
 
     def _notice_age(self) -> None:
         if self._stopping:
