@@ -58,12 +58,13 @@ class RpcResultBackend(ResultBackend):
                 f"RESULT_BACKEND rpc:// sends results as messages, and BROKER_URL {mask(self._brokers)} is no message broker: use"
                 " RESULT_BACKEND = 'db://default', or a broker such as amqp:// or redis://"
             )
-        self._ends: tuple[int, _Outbox, _Inbox] | None = None
+        # Made now: of two threads that come first at the same moment, each would make a queue of its own.
+        self._ends = os.getpid(), _Outbox(self._brokers), _Inbox(self._brokers)
 
     @property
     def _both(self) -> "tuple[int, _Outbox, _Inbox]":
         # In a fork: the parent's connections are in use there, and its queue is not ours.
-        if self._ends is None or self._ends[0] != os.getpid():
+        if self._ends[0] != os.getpid():
             self._ends = os.getpid(), _Outbox(self._brokers), _Inbox(self._brokers)
         return self._ends
 
@@ -116,7 +117,7 @@ class RpcResultBackend(ResultBackend):
 
     def close(self) -> None:
         """Delete this process's queue, and close the connections. What has arrived stays; results on their way are lost."""
-        if self._ends is not None and self._ends[0] == os.getpid():
+        if self._ends[0] == os.getpid():
             self._ends[1].close()
             self._ends[2].close()
 
