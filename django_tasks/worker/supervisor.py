@@ -150,7 +150,7 @@ class Supervisor:
             for command in self._unburied.values():
                 command["holders"].append(self._node.consumer_id)
             self._node = None
-            if self._mailbox.shutdown is Shutdown.NO:
+            if self._mailbox.shutdown is Shutdown.NO and not self._over():
                 logger.error("The node process died (%s); a new one takes its place", describe(status))
             return
         for index, process in list(self._children.items()):

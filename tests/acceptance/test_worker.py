@@ -211,6 +211,7 @@ def test_drain_ends_when_nothing_is_left_to_run(start_worker: StartWorker, place
     assert worker.ends() == 0, worker.output
     assert Effect.objects.count() == 100
     assert place.left() == 1
+    assert "ERROR" not in worker.output
 
 
 def test_queues_are_chosen_and_excluded(start_worker: StartWorker, place: Place) -> None:
