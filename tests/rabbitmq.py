@@ -25,7 +25,7 @@ def virtual_host() -> Iterator[str]:
     name = f"tests-{os.getpid()}"
     try:
         if shutil.which("rabbitmqctl") is None:
-            raise OSError("no rabbitmqctl")  # noqa: TRY301
+            raise OSError("no rabbitmqctl")
         rabbitmqctl("add_vhost", name)
         rabbitmqctl("set_permissions", "-p", name, parts.username or "guest", ".*", ".*", ".*")
     except (OSError, subprocess.SubprocessError):

@@ -8,15 +8,18 @@ from django.conf import settings
 from django.db import connections
 from django.test import override_settings
 
+from django_tasks import clock
 from django_tasks.brokers import open_broker
 from django_tasks.brokers.broker import Broker
 from django_tasks.brokers.database import DatabaseBroker
 from django_tasks.brokers.memory import MemoryBroker
+from django_tasks.messages import Disposition
 
 # Before it is imported, so that its assertions say what they saw.
 pytest.register_assert_rewrite("django_tasks.testing.broker_contract", "django_tasks.testing.lease_contract")
 
 from django_tasks.testing.broker_contract import BrokerContract  # noqa: E402
+from django_tasks.testing.broker_probes import envelope, settled  # noqa: E402
 from tests import rabbitmq  # noqa: E402
 
 
@@ -67,6 +70,8 @@ class RabbitMQContract(BrokerContract):
         with override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, **options}):
             broker = open_broker(virtual_host)
             broker.quarantine = 0.05  # type: ignore[attr-defined]
+            # Those of quorum queues are whole seconds, which the contract's are not.
+            broker.delays = False
             yield broker
             rabbitmq.delete_queues(virtual_host, broker._queues)  # type: ignore[attr-defined]
             broker.close()
@@ -82,6 +87,24 @@ class TestRabbitMQClassic(RabbitMQContract):
 @pytest.mark.django_db(transaction=True)
 class TestRabbitMQQuorum(RabbitMQContract):
     MANY = 2_000
+
+    def test_size_purge_and_queues(self, broker: Broker) -> None:
+        """A quorum queue's size follows what happened after a moment."""
+        broker.publish([envelope(str(number), queue="a") for number in range(4)])
+        with self.consuming(broker, "a") as consumer:
+            held = consumer.receive(1, 5)
+            self._becomes(broker, 3)
+            assert (broker.queues(), broker.purge("a")) == (["a"], 3)
+            self._becomes(broker, 0)
+            consumer.settle(settled(held, Disposition.REQUEUE))
+            self._becomes(broker, 1)
+
+    @staticmethod
+    def _becomes(broker: Broker, size: int) -> None:
+        deadline = clock.monotonic() + 5
+        while broker.size("a") != size and clock.monotonic() < deadline:
+            pass
+        assert broker.size("a") == size
 
     @pytest.fixture
     def options(self) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The broker behind every URL that kombu understands."""
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
@@ -34,7 +34,7 @@ class KombuBroker(Broker):
     process die that ran it can write down how.
     """
 
-    #: Only whole seconds, and no look into what waits: ``longest_delay`` says for how long.
+    #: Of RabbitMQ with quorum queues, and of SQS: in whole seconds, and with no look into what waits.
     delays = False
     joins_transaction: ClassVar[bool] = False
     recovers: ClassVar[bool] = False
@@ -50,6 +50,7 @@ class KombuBroker(Broker):
         self._virtual = None if self.server.native else VirtualPublisher(self.server)
         self.redeliveries = Redeliveries()
         self.longest_delay = self._longest_delay()
+        self.delays = self.longest_delay > 0
 
     @classmethod
     def from_url(cls, url: URL) -> Self:
@@ -98,6 +99,9 @@ class KombuBroker(Broker):
         now = clock.now()
         waits = [delays.seconds_until(envelope.not_before, now) for envelope in envelopes]
         self._check_delays(envelopes, waits)
+        if not self.longest_delay:
+            # What is due within a second goes out at once: a worker keeps it until its time.
+            waits = [0.0] * len(waits)
         if self._virtual is not None:
             self._virtual.publish(envelopes, [self.queue(envelope.queue) for envelope in envelopes], waits)
             return
@@ -112,8 +116,8 @@ class KombuBroker(Broker):
             # A moment that has nearly come is not worth an error: it is published at once.
             if wait > max(self.longest_delay, 1.0):
                 raise OperationalError(
-                    f"{self.server} keeps messages for {self.longest_delay:.0f} s at most, but one for the queue {envelope.queue!r} is to wait"
-                    f" {wait:.0f} s; the client parks such messages in the database, so publish with apply_async"
+                    f"{self.server} keeps messages for {self.longest_delay:.0f} s at most, but one for the queue {envelope.queue!r} is"
+                    f" to wait {wait:.0f} s; the client parks such messages in the database, so publish with apply_async"
                 )
 
     def consume(self, queues: Sequence[str], *, consumer_id: str) -> Consumer:
@@ -133,13 +137,11 @@ class KombuBroker(Broker):
         """How many messages wait in the queue; delayed ones are elsewhere, and not counted."""
         if self._virtual is not None:
             return self._virtual.size(self.queue(queue))
-        assert self._amqp is not None  # noqa: S101
-        with self.server.translating("asking for a queue's size"), self._amqp.pool.line() as (line, _), closing(line.channel()) as channel:
+        with self._channel("asking for a queue's size") as channel:
             try:
-                found = channel.queue_declare(self.queue(queue).queue.name, passive=True)
+                return int(channel.queue_declare(self.queue(queue).queue.name, passive=True).message_count)
             except NotFound:
                 return 0
-        return int(found.message_count)
 
     def queues(self) -> list[str]:
         """Names of known queues that hold messages; AMQP has no way to ask for others."""
@@ -150,12 +152,17 @@ class KombuBroker(Broker):
         """Delete what waits in the queue."""
         if self._virtual is not None:
             return self._virtual.purge(self.queue(queue))
-        assert self._amqp is not None  # noqa: S101
-        with self.server.translating("purging a queue"), self._amqp.pool.line() as (line, _), closing(line.channel()) as channel:
+        with self._channel("purging a queue") as channel:
             try:
                 return int(channel.queue_purge(self.queue(queue).queue.name) or 0)
             except NotFound:
                 return 0
+
+    @contextmanager
+    def _channel(self, doing: str) -> Iterator[Any]:
+        assert self._amqp is not None  # noqa: S101  virtual transports don't come here
+        with self.server.translating(doing), self._amqp.pool.line() as (line, _), closing(line.channel()) as channel:
+            yield channel
 
     def remember_deaths(self, deaths: Mapping[str, Death]) -> None:
         """Write down how the process died that ran these deliveries (by tag), for the consumer that gets them next."""

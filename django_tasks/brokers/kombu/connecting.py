@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from amqp import exceptions as amqp_errors
-from kombu import Connection
-from kombu.transport import get_transport_cls
+from kombu.connection import Connection
 
 from django_tasks.brokers.kombu.wire import AMQPSTransport, AMQPTransport
 from django_tasks.conf import settings
@@ -18,6 +17,8 @@ from django_tasks.urls import URL, mask
 
 #: Schemes of RabbitMQ that this package speaks itself; librabbitmq and qpid go the way of the other transports.
 AMQP: Final[Mapping[str, Any]] = {"amqp": AMQPTransport, "pyamqp": AMQPTransport, "amqps": AMQPSTransport}
+#: kombu's class is typed here and there.
+_connection: Final[Any] = Connection
 #: Milliseconds after which unacknowledged bytes end a connection. py-amqp's 1,000 is less than a pause of a busy server.
 _TCP_USER_TIMEOUT: Final = 20_000
 #: Seconds in which a server that is not blocked must answer.
@@ -96,8 +97,7 @@ class Server:
     def _client(self, url: URL, heartbeat: float) -> Any:
         scheme = url.scheme.partition("+")[0]
         try:
-            # virtual_host: kombu reads it from the URL; where there is none, it is the default one.
-            return Connection(
+            return _connection(
                 url.text,
                 transport=AMQP.get(scheme),
                 ssl=settings.BROKER_USE_SSL,
@@ -149,8 +149,3 @@ def _missing(url: URL, error: ImportError) -> str:
     scheme = url.scheme.partition("+")[0]
     requirement = _REQUIREMENTS.get(scheme, f"kombu[{scheme}]")
     return f"BROKER_URL {mask(url.text)} needs a package that is not installed ({error}): pip install '{requirement}'"
-
-
-def load_transport(scheme: str) -> Any:
-    """Return kombu's class for a scheme. Raises ImportError if its client library is missing."""
-    return get_transport_cls(scheme)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any, Final
 
 from django_tasks import clock
@@ -334,7 +335,7 @@ class AMQPConsumer(Consumer):
             if self._connection.heartbeat:
                 self._connection.heartbeat_tick()
 
-    def _translating(self, doing: str) -> Any:
+    def _translating(self, doing: str) -> "_Losing":
         return _Losing(self, self._server, doing)
 
     def lose(self) -> None:
@@ -376,8 +377,8 @@ class _Losing:
     def __enter__(self) -> None:
         self._translation.__enter__()
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
-        if error is not None and isinstance(error, Exception):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        if isinstance(error, Exception):
             self._consumer.lose()
         return self._translation.__exit__(kind, error, trace)
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kombu import Exchange, Queue
 from kombu.common import Broadcast
+from kombu.entity import Exchange, Queue
 
 from django_tasks import routing
 from django_tasks.conf import settings
@@ -19,6 +19,9 @@ _OPTIONS: Final = (
     "expires", "message_ttl", "max_length", "max_length_bytes", "max_priority",
 )  # fmt: skip
 QUEUE_TYPE: Final = "x-queue-type"
+#: kombu's classes are typed here and there, and not where they are made.
+_queue: Final[Any] = Queue
+_exchange: Final[Any] = Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +74,14 @@ def declared(name: str, *, own: bool = False) -> Declared:
 
 def _broadcast(entry: Any) -> Any:
     name = f"{entry.exchange.name}.{uuid.uuid4()}"
-    return Queue(name, entry.exchange, entry.routing_key, auto_delete=entry.auto_delete, queue_arguments=entry.queue_arguments)
+    return _queue(name, entry.exchange, entry.routing_key, auto_delete=entry.auto_delete, queue_arguments=entry.queue_arguments)
 
 
 def _finished(entry: Any, spec: QueueSpec) -> Any:
     # A copy: the project's own object stays as it was written.
     queue = entry.__copy__()
     if not (queue.exchange and queue.exchange.name):
-        queue.exchange = Exchange(spec.exchange, type=spec.exchange_type)
+        queue.exchange = _exchange(spec.exchange, type=spec.exchange_type)
     if not queue.routing_key:
         queue.routing_key = spec.routing_key
     queue.queue_arguments = _arguments(dict(queue.queue_arguments or {}), queue.max_priority)
@@ -96,9 +99,10 @@ def _from_options(spec: QueueSpec, options: Mapping[str, Any] | None) -> Any:
             arguments[QUEUE_TYPE] = kind
         if not default and settings.TASK_CREATE_MISSING_QUEUE_EXCHANGE_TYPE:
             exchange_type = settings.TASK_CREATE_MISSING_QUEUE_EXCHANGE_TYPE
-    exchange = Exchange(spec.exchange or spec.name, type=exchange_type)
-    arguments = _arguments(arguments, given.get("max_priority"))
-    return Queue(spec.name, exchange, spec.routing_key or spec.name, queue_arguments=arguments, **given)
+    exchange = _exchange(spec.exchange or spec.name, type=exchange_type)
+    return _queue(
+        spec.name, exchange, spec.routing_key or spec.name, queue_arguments=_arguments(arguments, given.get("max_priority")), **given
+    )
 
 
 def _arguments(arguments: dict[str, Any], max_priority: int | None) -> dict[str, Any] | None:

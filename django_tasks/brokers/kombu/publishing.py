@@ -183,7 +183,8 @@ class Pool:
             with self._changed:
                 if limit and not self._changed.wait_for(lambda: self._busy < limit, patience):
                     raise OperationalError(
-                        f"all {limit} connections to {self._server} were busy for {patience} s: raise BROKER_POOL_LIMIT, or publish in fewer threads"
+                        f"all {limit} connections to {self._server} were busy for {patience} s: raise BROKER_POOL_LIMIT, or publish in"
+                        " fewer threads"
                     )
                 self._busy += 1
                 if fresh:

@@ -5,7 +5,7 @@ queues and RabbitMQ 4 know only one that a consumer has for good. There, a windo
 are cancelled and new ones begin, beside which what came by the old ones is still held.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
@@ -18,6 +18,8 @@ from django_tasks.brokers.kombu.declaring import Declared
 #: From this many messages on, a window is made a little larger than asked for, so that it need not be changed each time.
 _ROUNDED: Final = 16
 _LARGEST: Final = 65535
+#: How many ended consumers' callbacks are kept: nothing is under way to one that ended that many windows ago.
+_REMEMBERED: Final = 200
 
 _numbers: Final = count(1)
 
@@ -36,8 +38,10 @@ class Window:
         )
         self._size = 0
         self._names: dict[str, Declared] = {}
+        #: Consumers that are cancelled, but may still be sent what was under way.
+        self._ended: deque[str] = deque()
         #: What is unsettled of each consumer.
-        self._held: Counter[str] = known._held if known is not None else Counter()
+        self.held: Counter[str] = known.held if known is not None else Counter()
 
     @property
     def is_open(self) -> bool:
@@ -46,13 +50,13 @@ class Window:
 
     def arrived(self, name: str) -> None:
         """Note that a consumer got a message."""
-        self._held[name] += 1
+        self.held[name] += 1
 
     def left(self, name: str) -> None:
         """Note that a consumer's message has been settled."""
-        self._held[name] -= 1
-        if not self._held[name]:
-            del self._held[name]
+        self.held[name] -= 1
+        if not self.held[name]:
+            del self.held[name]
 
     def widen(self, limit: int, *, waiting: int, outstanding: int) -> bool:
         """See to it that ``limit`` messages can be here at once; ``waiting`` are. Say whether the window is a new one."""
@@ -61,7 +65,7 @@ class Window:
             return False
         if self._shared:
             return self._widen_shared(outstanding + missing)
-        worst = max((self._held[name] for name in self._names), default=0)
+        worst = max((self.held[name] for name in self._names), default=0)
         if self._names and self._size - worst >= missing and self._size <= max(2 * (outstanding + missing), _ROUNDED):
             return False
         self.close()
@@ -101,8 +105,12 @@ class Window:
     def close(self) -> None:
         """End all consumers; what is under way to them may still come."""
         for name in self._names:
-            # The channel forgets neither callback: with nowait there is no answer that would tell it when.
+            # By hand: py-amqp forgets the callback only with an answer, which is not waited for.
             self._channel.send_method(spec.Basic.Cancel, "sb", (name, True))
+            self._channel.cancel_callbacks.pop(name, None)
+            self._ended.append(name)
+        while len(self._ended) > _REMEMBERED:
+            self._channel.callbacks.pop(self._ended.popleft(), None)
         self._names = {}
         self._size = 0
 

@@ -77,7 +77,7 @@ class _TLS(_Buffered, SSLTransport):  # type: ignore[misc]
     pass
 
 
-class AMQPConnection(pyamqp.Connection):  # type: ignore[misc]
+class AMQPConnection(pyamqp.Connection):
     """py-amqp's connection over the buffered reader."""
 
     def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False, *args: Any, **options: Any) -> Any:  # noqa: N802
@@ -87,13 +87,13 @@ class AMQPConnection(pyamqp.Connection):  # type: ignore[misc]
         return (_TLS if ssl else _TCP)(host, connect_timeout=connect_timeout, ssl=ssl, **options)
 
 
-class AMQPTransport(pyamqp.Transport):  # type: ignore[misc]
+class AMQPTransport(pyamqp.Transport):
     """kombu's transport for amqp://, with our connection."""
 
     Connection = AMQPConnection
 
 
-class AMQPSTransport(pyamqp.SSLTransport):  # type: ignore[misc]
+class AMQPSTransport(pyamqp.SSLTransport):
     """kombu's transport for amqps://, with our connection."""
 
     Connection = AMQPConnection
