@@ -12,7 +12,7 @@ from typing import Any, Final
 from django_tasks import urls
 from django_tasks.conf import settings
 from django_tasks.opening import OnceAProcess, open_url
-from django_tasks.result_backends import encoding
+from django_tasks.result_backends import chordparts, encoding
 from django_tasks.result_backends.backend import ResultBackend
 
 #: Scheme to ``module:name``: a class with ``from_urls``, or a callable that takes the URL.
@@ -62,4 +62,9 @@ def _accept_list() -> Any:
     return settings.ACCEPT_CONTENT if own is None else own
 
 
+def _patience() -> float:
+    return float(2 * settings.RESULT_CHORD_JOIN_TIMEOUT + 4 * settings.BROKER_CONNECTION_TIMEOUT)
+
+
 encoding.accept_list = _accept_list
+chordparts.patience = _patience

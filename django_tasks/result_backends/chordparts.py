@@ -1,17 +1,20 @@
 """The parts of a complete chord, in the header's order, whatever has become of their results."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from django_tasks import states
-from django_tasks.conf import settings
 from django_tasks.exceptions import BackendGetMetaError
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.encoding import encode_value
 
 
+#: Says how patient to be; the package puts the settings' answer here, which this room does not know.
+patience: Callable[[], float] = lambda: 22.0  # noqa: E731  replaced as a whole
+
+
 def claim_patience() -> float:
     """Seconds for which whoever completes a chord may take to send its body, connecting to the broker a few times included."""
-    return float(2 * settings.RESULT_CHORD_JOIN_TIMEOUT + 4 * settings.BROKER_CONNECTION_TIMEOUT)
+    return patience()
 
 
 def place(position: int | None) -> tuple[bool, int]:
