@@ -1,0 +1,276 @@
+"""The consumer thread's steps, one at a time: what comes back after a death, and what a broker that is away leaves behind."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from django_tasks import brokers, clock, result_backends, shared_task, states
+from django_tasks.brokers.memory import MemoryBroker
+from django_tasks.canvas.links import followups
+from django_tasks.context import Request
+from django_tasks.exceptions import OperationalError
+from django_tasks.executor import Executor
+from django_tasks.messages import Death, Delivery, Destination, Disposition, Envelope, Settlement, TaskMessage
+from django_tasks.protocol import encode
+from django_tasks.registry import registry
+from django_tasks.worker.admission import Admission
+from django_tasks.worker.completer import Completer
+from django_tasks.worker.consumerthread import ConsumerThread
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.pools import SoloPool
+from django_tasks.worker.ratelimits import RateLimits
+from django_tasks.worker.revoked import RevokedTasks
+from django_tasks.worker.scoreboard import Scoreboard
+
+
+@shared_task(name="tests.consumer.late")
+def late():
+    """Do nothing."""
+
+
+@shared_task(name="tests.consumer.early", acks_late=False)
+def early():
+    """Do nothing."""
+
+
+@shared_task(name="tests.consumer.once", reject_on_worker_lost=False)
+def once():
+    """Do nothing."""
+
+
+class Pushing(MemoryBroker):
+    """A broker that can't settle what a killed process held, and whose consumer can be told to fail."""
+
+    recovers = False
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.deaths: dict[str, Death] = {}
+
+    def remember_deaths(self, deaths: Mapping[str, Death]) -> None:
+        """Keep them."""
+        self.deaths.update(deaths)
+
+
+class Consuming:
+    """A consumer that hands out what the test says."""
+
+    consumer_id, lease = "c", 60.0
+
+    def __init__(self) -> None:
+        self.away = False
+        self.settled: list[Settlement] = []
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        if self.away:
+            raise OperationalError("away")
+        self.settled += settlements
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+
+class Rig:
+    """A consumer thread that is never started: the test turns it by hand."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        options = WorkerOptions(name="w@h", queues=("q",))
+        self.block = Scoreboard(1, 1)[0]
+        self.pool = SoloPool(Executor(follow=followups), self.block)
+        self.backend = result_backends.current()
+        revoked = RevokedTasks()
+        admission = Admission(
+            find=registry.find,
+            accept=["json"],
+            hostname="w@h",
+            pid=1,
+            max_deliveries=3,
+            unknown_grace=0.0,
+            revoked=revoked,
+            rates=RateLimits([]),
+        )
+        self.thread = ConsumerThread(
+            broker=broker,
+            options=options,
+            consumer_id="c",
+            admission=admission,
+            revoked=revoked,
+            pool=self.pool,
+            block=self.block,
+            make_completer=lambda wake: self._completer(broker, wake),
+        )
+        self.consumer = Consuming()
+        self.thread._consumer = self.consumer  # type: ignore[assignment]
+
+    def _completer(self, broker: MemoryBroker, wake: Callable[[], None]) -> Completer:
+        return Completer(broker=broker, backend=self.backend, hostname="w@h", wake=wake)
+
+    def waiting(self) -> list[str]:
+        """Names of the tasks that wait in the pool."""
+        return [request.message.task for request in self.pool._waiting]
+
+    def take(self, *deliveries: Delivery) -> None:
+        """Let it receive these, and flush."""
+        self.thread._take(deliveries)
+        for outcome in self.thread._completer.flush(self.consumer):  # type: ignore[arg-type]
+            self.thread._held.pop(getattr(outcome.request.delivery, "tag", ""), None)
+
+    def settled(self) -> list[Disposition]:
+        """What it told the broker."""
+        return [settlement.disposition for settlement in self.consumer.settled]
+
+
+def envelope(name: str, task_id: str, **fields: Any) -> Envelope:
+    """Build a message."""
+    return encode([TaskMessage(id=task_id, task=name, **fields)], [Destination(queue="q")], origin="o")[0]
+
+
+def delivery(task: Any, deliveries: int = 1, death: Death | None = None, **fields: Any) -> Delivery:
+    """Build the delivery of a call of a task."""
+    task_id = str(uuid4())
+    return Delivery(envelope(task.name, task_id, **fields), f"1:{task_id}", "q", deliveries, death)
+
+
+@pytest.fixture
+def url(settings: Any) -> Iterator[str]:
+    """A broker and results of this test alone."""
+    url = f"memory://{uuid4().hex}"
+    settings.DJANGO_TASKS = {"BROKER_URL": url, "RESULT_BACKEND": url}
+    yield url
+    brokers.reset()
+    result_backends.reset()
+
+
+@pytest.fixture
+def rig(url: str) -> Rig:
+    """A consumer thread on a broker that does not recover."""
+    return Rig(Pushing(url))
+
+
+def state(found: Delivery) -> str:
+    """The stored state of a delivery's task."""
+    task_id = found.envelope.headers["id"]
+    meta = result_backends.current().fetch([task_id]).get(task_id)
+    return states.PENDING if meta is None else meta.status
+
+
+def test_a_task_that_was_killed_for_its_time_limit_is_not_run_again(rig: Rig) -> None:
+    """When its message comes back it fails with TimeLimitExceeded, and so does the rest of its chain."""
+    step = {"task": "tests.consumer.late", "args": [], "kwargs": {}, "options": {"task_id": "step-2"}, "immutable": False}
+    overdue = delivery(late, 2, Death("overdue", "signal SIGKILL"), embed={"chain": [step]})
+    rig.take(overdue)
+    assert (rig.waiting(), rig.settled(), state(overdue)) == ([], [Disposition.ACK], states.FAILURE)
+    found = rig.backend.fetch([overdue.envelope.headers["id"], "step-2"])
+    assert "TimeLimitExceeded" in str(found[overdue.envelope.headers["id"]].result)
+    assert found["step-2"].status == states.FAILURE
+
+
+def test_a_task_that_was_terminated_is_revoked(rig: Rig) -> None:
+    """It is not run again."""
+    terminated = delivery(late, 2, Death("terminated", "signal SIGKILL"))
+    rig.take(terminated)
+    assert (rig.waiting(), state(terminated)) == ([], states.REVOKED)
+
+
+@pytest.mark.django_db
+def test_a_task_whose_process_died_runs_again_until_it_was_delivered_too_often(rig: Rig) -> None:
+    """Three deliveries that died are enough (TASK_MAX_DELIVERIES); the fourth is settled without a run."""
+    crash = Death("crashed", "signal SIGSEGV")
+    rig.take(delivery(late, 2, crash), delivery(late, 3, crash))
+    assert rig.waiting() == ["tests.consumer.late"] * 2
+    worn_out = delivery(late, 4, crash)
+    rig.take(worn_out)
+    assert rig.settled() == [Disposition.DEAD]
+    assert state(worn_out) == states.FAILURE
+
+
+def test_a_task_that_does_not_want_to_run_again_fails(rig: Rig) -> None:
+    """reject_on_worker_lost=False: one death is enough."""
+    lost = delivery(once, 2, Death("crashed", "exit status 1"))
+    rig.take(lost)
+    assert (rig.waiting(), rig.settled(), state(lost)) == ([], [Disposition.ACK], states.FAILURE)
+
+
+def test_what_can_not_be_acknowledged_before_its_run_is_not_run(rig: Rig) -> None:
+    """At most once: it goes back when the broker can be told; tasks that are acknowledged late run meanwhile."""
+    rig.consumer.away = True
+    rig.take(delivery(early), delivery(late))
+    assert rig.waiting() == ["tests.consumer.late"]
+    rig.consumer.away = False
+    rig.thread._settle_owed()
+    assert [(one.disposition, one.counted) for one in rig.consumer.settled] == [(Disposition.REQUEUE, False)]
+    rig.take(delivery(early))
+    assert rig.waiting() == ["tests.consumer.late", "tests.consumer.early"]
+    assert rig.settled()[1:] == [Disposition.ACK]
+
+
+def test_what_is_given_back_while_the_broker_is_away_goes_back_later(rig: Rig) -> None:
+    """It is neither run nor forgotten."""
+    rig.take(delivery(late), delivery(late))
+    rig.consumer.away = True
+    with pytest.raises(OperationalError):
+        rig.thread._stop()
+    assert rig.waiting() == []
+    assert not rig.thread._finished()
+    rig.consumer.away = False
+    rig.thread._settle_owed()
+    assert rig.settled() == [Disposition.REQUEUE] * 2
+    assert rig.thread._finished()
+
+
+def test_a_broken_connection_means_that_others_run_what_waits_here(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the broker gives everything back by itself, running it here too would run it twice."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    rig.take(delivery(late))
+    rig.thread._stumble(OperationalError("connection reset"))
+    assert rig.waiting() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "reached", "reason"),
+    [
+        ({"BROKER_CONNECTION_RETRY": False}, True, "unreachable"),
+        ({"BROKER_CONNECTION_RETRY_ON_STARTUP": False}, True, ""),
+        ({"BROKER_CONNECTION_RETRY_ON_STARTUP": False}, False, "unreachable"),
+    ],
+)
+def test_a_worker_that_may_not_try_again_ends(
+    rig: Rig, settings: Any, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], reached: bool, reason: str
+) -> None:
+    """With what it holds left to others."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, **options}
+    rig.take(delivery(late))
+    rig.thread._reached = reached
+    rig.thread._stumble(OperationalError("connection refused"))
+    assert rig.thread.reason == reason
+    assert rig.thread._finished() == bool(reason)
+
+
+def test_a_child_that_has_not_fetched_yet_is_watched_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first stamp is the start of its consumer thread, so a first call that never returns is noticed."""
+    before = clock.monotonic()
+    monkeypatch.setattr(rig.thread, "_learn_revocations", lambda: None)
+    monkeypatch.setattr(rig.thread, "_finished", lambda: True)
+    monkeypatch.setattr(rig.consumer, "close", lambda: None, raising=False)
+    monkeypatch.setattr("django_tasks.worker.consumerthread.connections", Nothing())
+    rig.thread.run()
+    assert rig.block.last_fetch >= before
+
+
+class Nothing:
+    """No database connections."""
+
+    def close_all(self) -> None:
+        """Nothing to do."""
+
+
+def test_a_request_is_what_the_pool_gets(rig: Rig) -> None:
+    """The delivery is kept in it until it is settled."""
+    sent = delivery(late)
+    rig.take(sent)
+    (request,) = rig.pool._waiting
+    assert isinstance(request, Request)
+    assert request.delivery is sent
