@@ -7,7 +7,6 @@ from django_tasks.exceptions import BackendGetMetaError
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.encoding import encode_value
 
-
 #: Says how patient to be; the package puts the settings' answer here, which this room does not know.
 patience: Callable[[], float] = lambda: 22.0  # noqa: E731  replaced as a whole
 

@@ -99,7 +99,7 @@ class BrokerContract(LeaseContract):
         assert names(received) == [str(number) for number in sorted(range(len(given)), key=lambda number: (-given[number], number))]
 
     def test_priorities_count_across_queues(self, broker: Broker) -> None:
-        """A consumer of several queues gets the best of all of them, wherever it lies."""
+        """A consumer of several queues gets the best of all of them, wherever it lies; among equals a queue may go first."""
         if broker.priorities < 10:
             return
         given = [("a", 1), ("b", 5), ("c", 3), ("a", 5), ("b", 0), ("c", 9)]
@@ -107,7 +107,7 @@ class BrokerContract(LeaseContract):
         with self.consuming(broker, "a", "b", "c") as consumer:
             received = [*consumer.receive(2, 5), *consumer.receive(1, 5), *consumer.receive(10, 5)]
             consumer.settle(settled(received, Disposition.ACK))
-        assert names(received) == ["5", "1", "3", "2", "0", "4"]
+        assert [given[int(name)][1] for name in names(received)] == [9, 5, 5, 3, 1, 0]
 
     def test_only_the_queues_asked_for(self, broker: Broker) -> None:
         """A consumer sees its queues and no others, and ``set_queues`` changes which."""
