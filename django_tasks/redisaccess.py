@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final
 
-import redis
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+
+try:
+    import redis
+except ImportError as error:
+    raise ImproperlyConfigured(
+        "redis:// and its kin need the package redis, which is not installed: pip install 'django-tasks-engine[redis]'"
+    ) from error
+
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,12 +26,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.urls import URL
 
 logger = logging.getLogger("django_tasks.redis")
 
 SENTINEL_PORT: Final = 26379
+_FOR_SENTINELS: Final = frozenset({"master_name", "sentinel_kwargs", "min_other_sentinels", "ssl"})
 _CERTIFICATES: Final = {"CERT_NONE": "none", "CERT_OPTIONAL": "optional", "CERT_REQUIRED": "required"}
 _SSL_MODES: Final = {ssl.CERT_NONE: "none", ssl.CERT_OPTIONAL: "optional", ssl.CERT_REQUIRED: "required"}
 
@@ -54,6 +62,16 @@ class RedisServer:
                 client = self._clients.get(at) or self._clients.setdefault(at, self._open(self.urls[at]))
         return client
 
+    def connection(self) -> Any:
+        """Make a connection of its own to the address in use, beside the client's pool. It connects when something is sent."""
+        pool = self.client.connection_pool
+        try:
+            return pool.connection_class(**pool.connection_kwargs)
+        except TypeError as error:
+            raise ImproperlyConfigured(
+                f"{self.setting}: {self.urls[self._at]} has an option that redis-py doesn't know: {error}"
+            ) from error
+
     @property
     def database(self) -> int:
         """Number of the database in use: part of the names of pub/sub channels."""
@@ -80,7 +98,8 @@ class RedisServer:
             client.connection_pool.disconnect()
 
     def _turn_from(self, at: int) -> None:
-        if len(self.urls) > 1:
+        # Of sentinels, the list is one address.
+        if len(self.urls) > 1 and not self.urls[0].scheme.startswith("sentinel"):
             with self._lock:
                 if self._at == at:
                     self._at = (at + 1) % len(self.urls)
@@ -89,12 +108,15 @@ class RedisServer:
     def _open(self, url: URL) -> Any:
         # What is to be tried again is decided above, where it is known what was being done; redis-py would also wait.
         options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "health_check_interval": 25, "client_name": "django_tasks"}
-        options |= {name: value for name, value in self._options.items() if name not in {"master_name", "sentinel_kwargs", "ssl"}}
+        options |= {name: value for name, value in self._options.items() if name not in _FOR_SENTINELS}
         options |= _tls(self._options.get("ssl"))
         try:
             if url.scheme.startswith("sentinel"):
                 return self._through_sentinel(url, options)
-            return redis.Redis.from_url(_for_redis_py(url), **options)
+            # From here on it is the scheme that says TLS.
+            encrypted = options.pop("ssl", False) and url.scheme == "redis"
+            text = _for_redis_py(url)
+            return redis.Redis.from_url(f"rediss{text[5:]}" if encrypted else text, **options)
         except (ValueError, TypeError) as error:
             raise ImproperlyConfigured(f"{self.setting}: {url} can't be used: {error}") from error
 
@@ -112,7 +134,7 @@ class RedisServer:
             db=int(url.path or 0),
             username=url.username,
             password=url.password,
-            **{key: value for key, value in options.items() if key != "min_other_sentinels"},
+            **options,
         )
         return sentinel.master_for(str(name))
 

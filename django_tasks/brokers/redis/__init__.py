@@ -1,0 +1,5 @@
+"""Messages in Redis, in kombu's layout: Celery's producers and workers can share the queues."""
+
+from django_tasks.brokers.redis.broker import RedisBroker
+
+__all__ = ["RedisBroker"]

@@ -1,0 +1,209 @@
+"""``RedisBroker``: messages in kombu's lists, which Celery's workers and producers can share."""
+
+import os
+import weakref
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Final, Self
+
+from django_tasks import clock
+from django_tasks.brokers.broker import Broker
+from django_tasks.brokers.redis import options as transport
+from django_tasks.brokers.redis import wire
+from django_tasks.brokers.redis.consumer import RedisConsumer
+from django_tasks.brokers.redis.keys import Keys
+from django_tasks.brokers.redis.lines import Line, Lines
+from django_tasks.brokers.redis.recovery import recover_abandoned, recover_lapsed
+from django_tasks.brokers.redis.scripts import script
+from django_tasks.conf import settings
+from django_tasks.messages import Envelope
+from django_tasks.redisaccess import RedisServer
+from django_tasks.urls import URL
+
+#: Seconds after which kombu takes a message for lost, unless the transport options say otherwise.
+VISIBILITY_TIMEOUT: Final = 3600.0
+#: Seconds in which the server must answer, unless the transport options say otherwise.
+_SOCKET_TIMEOUT: Final = 60.0
+#: Messages, and bytes, that one command of a batch holds.
+_MESSAGES: Final = 1000
+_BYTES: Final = 4 * 1024 * 1024
+#: A delayed message that is due within these seconds is announced, so that nobody sleeps past it.
+_SOON: Final = 2.0
+
+
+class RedisBroker(Broker):
+    """Messages in Redis: kombu's lists and tables, leases beside them, delayed messages in sorted sets.
+
+    ``options`` are those of BROKER_TRANSPORT_OPTIONS.
+    """
+
+    delays = True
+    joins_transaction: ClassVar[bool] = False
+    recovers: ClassVar[bool] = True
+    priorities: ClassVar[int] = 10
+
+    def __init__(self, server: RedisServer, options: Mapping[str, Any]) -> None:
+        self.server = server
+        self.keys: Keys = transport.keys_of(options)
+        self._options = options
+        patience, limit = settings.BROKER_POOL_ACQUIRE_TIMEOUT, options.get("max_connections") or settings.BROKER_POOL_LIMIT
+        self._lines = Lines(server, most=limit, patience=settings.BROKER_CONNECTION_TIMEOUT if patience is None else patience)
+        _brokers.add(self)
+
+    @classmethod
+    def from_urls(cls, urls: Sequence[URL]) -> Self:
+        """Open the first of these addresses that answers; for ``sentinel://``, the master that those addresses know of."""
+        options = transport.checked(settings.BROKER_TRANSPORT_OPTIONS)
+        for_redis_py = {
+            "socket_connect_timeout": settings.BROKER_CONNECTION_TIMEOUT,
+            "socket_timeout": _SOCKET_TIMEOUT,
+            **{name: value for name, value in options.items() if name in transport.REDIS_PY},
+            "ssl": settings.BROKER_USE_SSL,
+        }
+        return cls(RedisServer(urls, for_redis_py, setting="BROKER_URL"), options)
+
+    # ---- publishing
+
+    def publish(self, envelopes: Sequence[Envelope]) -> None:
+        """Hand over all envelopes or none, in one round trip."""
+        if not envelopes:
+            return
+        if len(envelopes) == 1 and envelopes[0].not_before is None:
+            self._publish_one(envelopes[0])
+            return
+        commands = list(self._commands(envelopes))
+        with self._lines.line(f"Publishing {len(envelopes)} message(s)") as line:
+            line.transaction(commands)
+
+    def _publish_one(self, envelope: Envelope) -> None:
+        keys, queue = self.keys, envelope.queue
+        payload = wire.write(envelope, self._said_to_kombu(envelope.priority))
+        names = (keys.list_of(queue, keys.label(envelope.priority)), keys.bell(queue), keys.queues)
+        with self._lines.line("Publishing 1 message") as line:
+            script("publish").call(line, names, payload, queue)
+
+    def _commands(self, envelopes: Sequence[Envelope]) -> Iterator[tuple[Any, ...]]:
+        keys, now = self.keys, clock.now()
+        ready: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
+        bells: set[str] = set()
+        for envelope in envelopes:
+            queue, due, label = envelope.queue, envelope.not_before, keys.label(envelope.priority)
+            payload = wire.write(envelope, self._said_to_kombu(envelope.priority))
+            wait = 0.0 if due is None else (due - now).total_seconds()
+            if due is not None and wait > 0:
+                yield "ZADD", keys.delayed(queue), due.timestamp(), label.encode() + b"\n" + payload
+            else:
+                ready[queue, label].append(payload)
+            if wait < _SOON:
+                bells.add(keys.bell(queue))
+        for (queue, label), payloads in ready.items():
+            for part in _parts(payloads):
+                yield "LPUSH", keys.list_of(queue, label), *part
+        yield "SADD", keys.queues, *{envelope.queue for envelope in envelopes}
+        for bell in bells:
+            # One token is enough: whoever takes it, and leaves something behind, rings again.
+            yield from (("LPUSH", bell, "1"), ("LTRIM", bell, 0, 0), ("PEXPIRE", bell, 10_000))
+
+    def _said_to_kombu(self, priority: int) -> int:
+        # Celery's scale begins at 0; below ours there is Celery's, the other way round.
+        return priority if priority >= 0 or self.keys.celery_order else min(-priority, 9)
+
+    # ---- consuming
+
+    def consume(self, queues: Sequence[str], *, consumer_id: str) -> RedisConsumer:
+        """Open a consumer of these queues."""
+        strategy = self._options.get("queue_order_strategy", "round_robin")
+        return RedisConsumer(
+            self.server,
+            self.keys,
+            queues,
+            consumer_id=consumer_id,
+            lease=settings.WORKER_LEASE,
+            rotates=strategy == "round_robin",
+            sorts=strategy == "sorted",
+        )
+
+    def promote(self, now: datetime, *, limit: int) -> int:
+        """Make up to ``limit`` delayed messages that are due receivable. Consumers do so for their own queues."""
+        keys, total = self.keys, 0
+        with self._lines.line("Promoting delayed messages") as line:
+            for queue in self._registered(line):
+                if total >= limit:
+                    break
+                names = (keys.delayed(queue), keys.list_of(queue, ""), keys.bell(queue))
+                total += int(script("promote").call(line, names, now.timestamp(), limit - total, keys.sep))
+        return total
+
+    def recover(self, now: datetime, *, limit: int) -> int:
+        """Give back up to ``limit`` messages of workers that are gone: ours after their lease, Celery's after the visibility timeout."""
+        before = now.timestamp() - self._options.get("visibility_timeout", VISIBILITY_TIMEOUT)
+        with self._lines.line("Recovering messages") as line:
+            count = recover_lapsed(line, self.keys, now.timestamp(), limit)
+            return count if count >= limit else count + recover_abandoned(line, self.keys, before, limit - count)
+
+    # ---- looking
+
+    def size(self, queue: str) -> int:
+        """How many messages wait in the queue, delayed ones included."""
+        with self._lines.line("Counting messages") as line:
+            return self._sizes(line, [queue])[0]
+
+    def queues(self) -> list[str]:
+        """Names of the queues that hold messages, sorted, among those that this package has published to or consumed from."""
+        with self._lines.line("Listing queues") as line:
+            names = self._registered(line)
+            return [name for name, size in zip(names, self._sizes(line, names), strict=True) if size]
+
+    def _registered(self, line: Line) -> list[str]:
+        return sorted(name.decode() for name in line.call("SMEMBERS", self.keys.queues))
+
+    def _sizes(self, line: Line, queues: Sequence[str]) -> list[int]:
+        if not queues:
+            return []
+        asked = [command for queue in queues for command in self._counting(queue)]
+        counts, each = line.calls(asked), len(asked) // len(queues)
+        return [sum(counts[at : at + each]) for at in range(0, len(counts), each)]
+
+    def _counting(self, queue: str) -> list[tuple[str, str]]:
+        return [*(("LLEN", key) for key in self.keys.lists(queue)), ("ZCARD", self.keys.delayed(queue))]
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in the queue, delayed messages included; held ones stay."""
+        everything = (*self.keys.lists(queue), self.keys.delayed(queue), self.keys.bell(queue))
+        with self._lines.line(f"Purging the queue {queue!r}") as line:
+            return sum(line.transaction([*self._counting(queue), ("DEL", *everything)])[:-1])
+
+    def close(self) -> None:
+        """Close this process's connections; the next call opens new ones."""
+        self._lines.close()
+        self.server.close()
+
+    def forget(self) -> None:
+        """Forget the connections without closing them: in a forked child, they are the parent's."""
+        self._lines.forget()
+
+
+def _parts(payloads: Sequence[bytes]) -> Iterator[list[bytes]]:
+    part: list[bytes] = []
+    size = 0
+    for payload in payloads:
+        if part and (len(part) >= _MESSAGES or size + len(payload) > _BYTES):
+            yield part
+            part, size = [], 0
+        part.append(payload)
+        size += len(payload)
+    if part:
+        yield part
+
+
+_brokers: weakref.WeakSet[RedisBroker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for broker in list(_brokers):
+        broker.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

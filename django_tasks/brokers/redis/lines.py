@@ -1,0 +1,144 @@
+"""Connections to a server, used one at a time.
+
+redis-py's client looks up, times and traces each command, which takes longer than the command itself: a line writes to the
+connection and reads the answer.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+
+from django_tasks.exceptions import OperationalError
+from django_tasks.redisaccess import RedisServer
+
+
+class Line:
+    """One connection. Connects when something is sent."""
+
+    __slots__ = ("connection", "server")
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self.connection = server.connection()
+
+    def call(self, *command: Any) -> Any:
+        """Send a command and return its answer. Raises redis-py's errors."""
+        connection = self.connection
+        try:
+            connection.send_packed_command(connection.pack_command(*command))
+            return connection.read_response()
+        except ResponseError:
+            # An answer, too: what comes next on this connection belongs to the next command.
+            raise
+        except BaseException:
+            # Also for what a signal handler raises: half an answer may be on its way.
+            self.close()
+            raise
+
+    def calls(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands together and return their answers; the first error among them is raised when all are read."""
+        connection = self.connection
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            answers = [self._answer() for _ in commands]
+        except BaseException:
+            self.close()
+            raise
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
+
+    def transaction(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Carry out all commands or none, in one round trip. What is refused is raised, and nothing has happened."""
+        answers: list[Any] = self.calls([("MULTI",), *commands, ("EXEC",)])[-1]
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
+
+    def tries(self, commands: Sequence[Sequence[Any]]) -> None:
+        """Send commands together whose refusal doesn't matter."""
+        with suppress(ResponseError):
+            self.calls(commands)
+
+    def _answer(self) -> Any:
+        try:
+            return self.connection.read_response()
+        except ResponseError as error:
+            return error
+
+    def usable(self) -> bool:
+        """Whether the connection can be used again: between two commands the end of it is all that could be read."""
+        try:
+            return not self.connection.can_read(timeout=0)
+        except (RedisConnectionError, OSError):
+            return False
+
+    def close(self) -> None:
+        """Disconnect."""
+        with suppress(RedisError, OSError):
+            self.connection.disconnect()
+
+
+class Lines:
+    """Idle lines to a server, the one used last first. Safe for threads; ``forget`` is for forked children."""
+
+    def __init__(self, server: RedisServer, *, most: int | None, patience: float) -> None:
+        """``most`` lines may be in use at once (None: any number, 0: none is kept); ``patience`` seconds are waited for one."""
+        self.server = server
+        self._most = most
+        self._patience = patience
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew without closing anything: in a forked child, the connections are the parent's."""
+        self._idle: list[Line] = []
+        self._room = threading.BoundedSemaphore(self._most) if self._most else None
+
+    @contextmanager
+    def line(self, doing: str) -> Iterator[Line]:
+        """Lend a line. What goes wrong is raised as OperationalError: ``doing`` says what was being done."""
+        if self._room is not None and not self._room.acquire(timeout=self._patience):
+            raise OperationalError(
+                f"{doing} failed: none of {self._most} connections to {self.server.urls[0]} got free in {self._patience:g} s;"
+                " BROKER_POOL_LIMIT says how many there may be"
+            )
+        try:
+            with self.server.reaching(doing):
+                line = self._take()
+                try:
+                    yield line
+                except ResponseError:
+                    self._idle.append(line)
+                    raise
+                except RedisError:
+                    # The others were opened to the same place.
+                    self.close()
+                    raise
+                if self._most != 0:
+                    self._idle.append(line)
+        finally:
+            if self._room is not None:
+                self._room.release()
+
+    def _take(self) -> Line:
+        while self._idle:
+            try:
+                line = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if line.usable():
+                return line
+            line.close()
+        return Line(self.server)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        while self._idle:
+            with suppress(IndexError):
+                self._idle.pop().close()

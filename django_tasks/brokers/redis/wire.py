@@ -1,0 +1,137 @@
+"""kombu's message on Redis: JSON around a body in base64."""
+
+import json
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django_tasks.brokers.redis.keys import Keys
+from django_tasks.messages import DELIVERY_COUNT, NOTHING, Envelope, new_id
+from django_tasks.serializers import dumps_json
+
+#: What is said of bytes that are no message: no serializer has this type, so the message becomes a dead letter.
+UNREADABLE: Final = "application/x-unreadable"
+#: Said anew of each publishing, and of each delivery.
+_OF_A_PUBLISHING: Final = frozenset({"body_encoding", "delivery_tag"})
+_OF_A_DELIVERY: Final = frozenset({DELIVERY_COUNT, "redelivered"})
+_BROKEN: Final = (ValueError, TypeError, KeyError, AttributeError, Base64Error, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A message as it was found: the envelope, and how often it had been handed out before."""
+
+    envelope: Envelope
+    earlier: int
+
+
+def write(envelope: Envelope, priority: int) -> bytes:
+    """Write an envelope as kombu does, with the priority as kombu is to see it. Each writing has a delivery tag of its own."""
+    properties = {
+        **envelope.properties,
+        "delivery_info": {"exchange": envelope.exchange or "", "routing_key": envelope.routing_key or envelope.queue},
+        "priority": priority,
+        "body_encoding": "base64",
+        "delivery_tag": new_id(),
+    }
+    # By hand: base64 needs no escapes, so that the encoder needn't look at each character of a long body.
+    return b'{"body":"%b","content-encoding":%b,"content-type":%b,"headers":%b,"properties":%b}' % (
+        b64encode(envelope.body),
+        dumps_json(envelope.content_encoding).encode(),
+        dumps_json(envelope.content_type).encode(),
+        dumps_json(envelope.headers).encode(),
+        dumps_json(properties).encode(),
+    )
+
+
+def read(payload: bytes, queue: str, label: str, keys: Keys) -> Parsed:
+    """Read a message of ours or of kombu's; what is none becomes an envelope that nobody can decode, with the bytes as its body."""
+    try:
+        message = json.loads(payload)
+        headers = message.get("headers") or {}
+        properties = message.get("properties") or {}
+        info = properties.get("delivery_info") or {}
+        body, said = message["body"], properties.get("priority")
+        priority = keys.priority(label, said)
+        kept = {name: value for name, value in properties.items() if name not in _OF_A_PUBLISHING}
+        if said is not None:
+            kept["priority"] = priority
+        return Parsed(
+            Envelope(
+                body=b64decode(body, validate=True) if properties.get("body_encoding") == "base64" else _plain(body),
+                content_type=str(message.get("content-type") or UNREADABLE),
+                content_encoding=str(message.get("content-encoding") or "utf-8"),
+                headers={name: value for name, value in headers.items() if name not in _OF_A_DELIVERY},
+                properties=kept,
+                queue=queue,
+                priority=priority,
+                exchange=str(info.get("exchange") or ""),
+                routing_key=str(info.get("routing_key") or queue),
+            ),
+            _earlier(headers, info),
+        )
+    except _BROKEN:
+        return Parsed(
+            Envelope(body=payload, content_type=UNREADABLE, content_encoding="binary", headers=NOTHING, properties=NOTHING, queue=queue), 0
+        )
+
+
+def _plain(body: Any) -> bytes:
+    return (body if isinstance(body, str) else dumps_json(body)).encode()
+
+
+def _earlier(headers: Mapping[str, Any], info: Mapping[str, Any]) -> int:
+    count = headers.get(DELIVERY_COUNT)
+    if isinstance(count, int):
+        return count
+    # kombu only says that it was handed out before.
+    return 1 if headers.get("redelivered") or info.get("redelivered") else 0
+
+
+def recounted(payload: bytes) -> bytes:
+    """Return the message with one more hand-out counted, and kombu's marks of a redelivery. What is no message stays as it is."""
+    try:
+        message = json.loads(payload)
+        _mark(message, counted=True)
+        return json.dumps(message, separators=(",", ":")).encode()
+    except _BROKEN:
+        return payload
+
+
+def _mark(message: Any, *, counted: bool) -> None:
+    headers = message.setdefault("headers", {})
+    info = message.setdefault("properties", {}).setdefault("delivery_info", {})
+    if counted or DELIVERY_COUNT in headers:
+        headers[DELIVERY_COUNT] = _earlier(headers, info) + 1
+    headers["redelivered"] = info["redelivered"] = True
+
+
+def taken_out(entry: bytes) -> tuple[bytes, str]:
+    """Take message and queue out of an entry that the claim wrote: ``[<message>,"","<queue>"]``, the message as it was."""
+    # Quotation marks in the queue's name are escaped, so that this can't be found in it.
+    message, _, rest = entry.rpartition(b',"","')
+    return message[1:], str(json.loads(b'"' + rest[:-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """What a worker of Celery's held: the message, marked as kombu marks what it restores, and where it belongs."""
+
+    payload: bytes
+    exchange: str
+    routing_key: str
+    priority: int
+
+
+def abandoned(entry: bytes) -> Abandoned | None:
+    """Read an entry of kombu's table; None for what is none."""
+    try:
+        message, exchange, routing_key = json.loads(entry)
+        # Celery's long tasks come back this way, too, so nothing is counted that kombu does not.
+        _mark(message, counted=False)
+        priority = int(message["properties"].get("priority") or 0)
+        return Abandoned(json.dumps(message, separators=(",", ":")).encode(), str(exchange or ""), str(routing_key or ""), priority)
+    except _BROKEN:
+        return None
