@@ -119,8 +119,9 @@ class Line:
         if channel is None:
             channel = self._committing = self._open()
             channel.tx_select()
-        for one in messages:
-            self._write(channel, one)
+        with self.raw.transport.gathering():
+            for one in messages:
+                self._write(channel, one)
         channel.tx_commit()
 
     @staticmethod

@@ -1,6 +1,8 @@
 """AMQP frames of this package's own making: reading many with one system call, and settlements written as one burst."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from struct import Struct
 from typing import Any
 
@@ -24,6 +26,7 @@ class _Buffered:
     connected: bool
     _received: bytes = b""
     _position: int = 0
+    _gathered: bytearray | None = None
 
     def read_frame(self, *_: Any) -> tuple[int, int, bytes]:
         """Return the next frame: type, channel, payload. Raises OSError; after a TimeoutError nothing is lost."""
@@ -38,6 +41,27 @@ class _Buffered:
                         raise UnexpectedFrame(f"a frame ends with {buffer[end]:#x}")
                     return kind, channel, buffer[start + 7 : end]
             self._fill()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write, or gather what is written while ``gathering``."""
+        if self._gathered is None:
+            super().write(data)  # type: ignore[misc]
+            return
+        self._gathered += data
+        if len(self._gathered) >= _CHUNK:
+            whole, self._gathered = self._gathered, bytearray()
+            super().write(whole)  # type: ignore[misc]
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Send many small writes as few large ones."""
+        self._gathered = bytearray()
+        try:
+            yield
+            rest, self._gathered = self._gathered, None
+            self.write(rest)
+        finally:
+            self._gathered = None
 
     def has_frame(self) -> bool:
         """Whether ``read_frame`` has one without waiting."""
