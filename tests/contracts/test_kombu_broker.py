@@ -59,6 +59,7 @@ def _receive(consumer: Consumer, limit: int = 10) -> list[Delivery]:
 
 
 def test_a_wrong_password_is_named_at_once(virtual_host: str) -> None:
+    """Nobody waits for a login that can't succeed, and the password is in no message."""
     broker = open_broker(virtual_host.replace("guest:guest", "guest:sesame"))
     begun = clock.monotonic()
     with pytest.raises(OperationalError, match="wrong user or password") as caught:
@@ -69,17 +70,20 @@ def test_a_wrong_password_is_named_at_once(virtual_host: str) -> None:
 
 
 def test_a_virtual_host_that_is_not_there(virtual_host: str) -> None:
+    """A virtual host that is missing is named as such."""
     broker = open_broker(virtual_host.rpartition("/")[0] + "/nowhere")
     with pytest.raises(OperationalError, match="virtual host does not exist"):
         broker.publish([envelope()])
 
 
 def test_a_server_that_is_not_there() -> None:
+    """The error names the URL."""
     with pytest.raises(OperationalError, match=r"amqp://127\.0\.0\.1:1//: .*refused"):
         open_broker("amqp://127.0.0.1:1//").publish([envelope()])
 
 
 def test_the_next_of_a_fail_over_list_is_used(virtual_host: str) -> None:
+    """A dead first URL is passed over."""
     broker = open_broker(["amqp://guest:guest@127.0.0.1:1//", virtual_host])
     broker.publish([envelope("1", queue="failover")])
     with consuming(broker, "failover") as consumer:
@@ -89,11 +93,13 @@ def test_the_next_of_a_fail_over_list_is_used(virtual_host: str) -> None:
 
 
 def test_an_option_that_nobody_knows_is_refused() -> None:
+    """An unknown option of the URL is a mistake of the settings."""
     with pytest.raises(ImproperlyConfigured, match="can't be used"):
         open_broker("amqp://localhost//?nonsense=1")
 
 
 def test_a_missing_client_library_is_named() -> None:
+    """The error says what to install."""
     with pytest.raises(ImproperlyConfigured, match="pip install 'kombu\\[zookeeper\\]'"):
         open_broker("zookeeper://localhost").publish([envelope()])
 
@@ -109,6 +115,7 @@ def test_a_vanished_queue_is_declared_again(broker: KombuBroker, virtual_host: s
 
 
 def test_a_queue_that_vanishes_under_its_consumer(broker: KombuBroker, virtual_host: str) -> None:
+    """The consumer says so once, and declares the queue again with its next connection."""
     broker.publish([envelope("1")])
     with consuming(broker) as consumer:
         consumer.settle(settled(consumer.receive(10, 5), Disposition.ACK))
@@ -121,6 +128,7 @@ def test_a_queue_that_vanishes_under_its_consumer(broker: KombuBroker, virtual_h
 
 
 def test_other_arguments_are_named(broker: KombuBroker, virtual_host: str) -> None:
+    """A queue that exists with other arguments is an error that names the argument."""
     with rabbitmq.connection(virtual_host) as opened:
         opened.channel().queue_declare("default", durable=True, auto_delete=False, arguments={"x-max-priority": 3})
     with pytest.raises(OperationalError, match=r"x-max-priority.*other arguments than TASK_QUEUES"):
@@ -165,6 +173,7 @@ def test_how_a_process_died_comes_with_the_message(broker: KombuBroker) -> None:
 
 
 def test_what_was_never_started_is_not_counted(broker: KombuBroker) -> None:
+    """However often a message is given back unread, it is at its first delivery."""
     broker.publish([envelope("1")])
     with consuming(broker) as consumer:
         for _ in range(3):
@@ -174,6 +183,7 @@ def test_what_was_never_started_is_not_counted(broker: KombuBroker) -> None:
 
 
 def test_without_its_table_the_consumer_goes_on(broker: KombuBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away stops no message: what comes again counts as started once."""
     from django.db import DatabaseError
 
     def fail(*_: Any, **__: Any) -> None:
@@ -201,6 +211,7 @@ def test_what_nobody_wants_goes_to_others(broker: KombuBroker) -> None:
 
 
 def test_acknowledged_out_of_order(broker: KombuBroker) -> None:
+    """Acknowledging many with one frame takes only what was settled."""
     broker.publish([envelope(str(number)) for number in range(9)])
     with consuming(broker) as consumer:
         got = consumer.receive(9, 5)
@@ -213,6 +224,7 @@ def test_acknowledged_out_of_order(broker: KombuBroker) -> None:
 
 @pytest.mark.parametrize("options", [{"TASK_QUEUE_MAX_PRIORITY": 5}])
 def test_priorities(broker: KombuBroker) -> None:
+    """A queue with priorities hands out the larger ones first, and cuts what is beyond its scale."""
     given = [0, 5, 3, 9, 1, -4]
     broker.publish([envelope(str(number), priority=priority) for number, priority in enumerate(given)])
     with consuming(broker) as consumer:
@@ -232,6 +244,7 @@ def test_priorities(broker: KombuBroker) -> None:
     ],
 )
 def test_topics(broker: KombuBroker, virtual_host: str) -> None:
+    """A topic exchange of TASK_QUEUES leads by routing keys."""
     with consuming(broker, "images", "sounds") as consumer:
         assert consumer.receive(1, 0) == []
         broker.publish([envelope("1", queue="images", exchange="media", routing_key="image.png.small")])
@@ -245,6 +258,7 @@ def test_topics(broker: KombuBroker, virtual_host: str) -> None:
 
 @pytest.mark.parametrize("options", [{"TASK_QUEUES": [Broadcast("everyone", queue="everyone-queue")]}])
 def test_a_broadcast_reaches_every_consumer(broker: KombuBroker, virtual_host: str) -> None:
+    """Each consumer has a queue of its own; with none, a message goes nowhere, and that is no error."""
     with consuming(broker, "everyone-queue") as one, consuming(broker, "everyone-queue", name="two") as two:
         assert one.receive(1, 0) == two.receive(1, 0) == []
         broker.publish([envelope("1", queue="everyone-queue")])
@@ -265,6 +279,7 @@ def test_a_broadcast_reaches_every_consumer(broker: KombuBroker, virtual_host: s
     ],
 )
 def test_a_dead_letter_exchange_gets_its_copy(broker: KombuBroker) -> None:
+    """What is buried here is rejected there, so that the server passes it on."""
     with consuming(broker, "morgue") as morgue, consuming(broker, "work") as work:
         assert morgue.receive(1, 0) == []
         broker.publish([envelope("1", queue="work"), envelope("2", queue="work")])
@@ -287,6 +302,7 @@ def test_delays_on_the_server(broker: KombuBroker) -> None:
 
 
 def test_no_delays_without_quorum_queues(broker: KombuBroker) -> None:
+    """Classic queues keep nothing aside: a delayed message is refused with words."""
     assert broker.longest_delay == 0
     with pytest.raises(OperationalError, match="0 s at most"):
         broker.publish([envelope(not_before=clock.after(60))])
@@ -301,6 +317,7 @@ def test_an_expiry_is_no_affair_of_the_server(broker: KombuBroker) -> None:
 
 
 def test_a_connection_that_ended_while_idle_is_replaced(broker: KombuBroker) -> None:
+    """A pooled connection that ended unnoticed costs no error."""
     assert broker._amqp is not None
     broker.publish([envelope("1")])
     for line in broker._amqp.pool._idle:
@@ -324,6 +341,7 @@ def test_a_blocked_server_is_an_error_in_time(broker: KombuBroker) -> None:
 
 
 def test_threads_share_the_pool(broker: KombuBroker) -> None:
+    """More threads than connections wait for each other."""
     assert broker._amqp is not None
     errors: list[BaseException] = []
 

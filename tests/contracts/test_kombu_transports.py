@@ -48,16 +48,19 @@ class Unordered(KombuContract):
     """Transports that keep no order: nothing is lost and nothing comes twice, that is all."""
 
     def test_first_come_first_served(self, broker: Broker) -> None:
+        """All that was sent arrives once, in any order."""
         broker.publish([envelope(str(number)) for number in range(20)])
         with self.consuming(broker) as consumer:
             assert sorted(map(int, _drained(consumer))) == list(range(20))
 
     def test_many(self, broker: Broker) -> None:
+        """Many messages arrive, each once."""
         broker.publish([envelope(str(number)) for number in range(self.MANY)])
         with self.consuming(broker) as consumer:
             assert sorted(map(int, _drained(consumer))) == list(range(self.MANY))
 
     def test_bodies_hold_any_bytes(self, broker: Broker) -> None:
+        """A body is bytes: none of them means anything to the transport."""
         bodies = [b"", bytes(range(256)), b"\x00", b"\xff\xfe\\x00'%s\n", b"x" * 100_000]
         broker.publish([envelope(str(number), body=body) for number, body in enumerate(bodies)])
         with self.consuming(broker) as consumer:
@@ -132,12 +135,14 @@ class TestSQS(Unordered):
         broker.close()
 
     def test_consumers_never_share(self, broker: Broker) -> None:
+        """No message goes to two consumers."""
         broker.publish([envelope(str(number), queue="shared") for number in range(30)])
         with self.consuming(broker, "shared") as one, self.consuming(broker, "shared", name="two") as two:
             got = names(one.receive(10, 5)) + names(two.receive(10, 5)) + names(one.receive(10, 5))
         assert len(got) == len(set(got)) >= 20
 
     def test_size_purge_and_queues(self, broker: Broker) -> None:
+        """Sizes count what waits, and purging deletes it."""
         broker.publish([envelope(str(number), queue="a") for number in range(4)])
         assert (broker.size("a"), broker.queues(), broker.size("b")) == (4, ["a"], 0)
         assert broker.purge("a") == 4

@@ -42,7 +42,7 @@ class _Buffered:
                     return kind, channel, buffer[start + 7 : end]
             self._fill()
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write, or gather what is written while ``gathering``."""
         if self._gathered is None:
             super().write(data)  # type: ignore[misc]
