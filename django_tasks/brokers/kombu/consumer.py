@@ -185,7 +185,8 @@ class AMQPConsumer(Consumer):
         self._ready.clear()
         self._unexplained.clear()
         self._fresh_redeliveries.clear()
-        self._redeliveries.count_back([held.key for held in waiting if held.key])
+        # What came again has not been counted for it yet: its next hand-out will be.
+        self._redeliveries.count_back([held.key for held in waiting if held.key and not held.again])
         self._write(wire.reject(self._channel.channel_id, self._drop(held).tag, requeue=True) for held in waiting)
 
     # ---- settling
