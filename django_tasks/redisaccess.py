@@ -4,7 +4,9 @@ Servers, sockets, TLS and Sentinel are reached alike; the broker and the result 
 """
 
 import logging
+import os
 import ssl
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -51,6 +53,7 @@ class RedisServer:
         self._lock = Lock()
         self._at = 0
         self._clients: dict[int, Any] = {}
+        _servers.add(self)
 
     @property
     def client(self) -> Any:
@@ -97,6 +100,11 @@ class RedisServer:
         for client in clients.values():
             client.connection_pool.disconnect()
 
+    def forget(self) -> None:
+        """Forget all connections without closing them: in a forked child they are the parent's, whose lock may be held for ever."""
+        self._lock = Lock()
+        self._clients = {}
+
     def _turn_from(self, at: int) -> None:
         # Of sentinels, the list is one address.
         if len(self.urls) > 1 and not self.urls[0].scheme.startswith("sentinel"):
@@ -139,6 +147,18 @@ class RedisServer:
         return sentinel.master_for(str(name))
 
 
+_servers: "weakref.WeakSet[RedisServer]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for server in list(_servers):
+        server.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def _sentinel_address(url: URL) -> tuple[str, int]:
     return url.host or "127.0.0.1", url.port or SENTINEL_PORT
 
@@ -154,10 +174,14 @@ def _for_redis_py(url: URL) -> str:
 
 
 def _tls(given: Any) -> dict[str, Any]:
-    """Read BROKER_USE_SSL and REDIS_BACKEND_USE_SSL: True, or redis-py's ssl_... options with the ssl module's constants."""
+    """Read BROKER_USE_SSL and REDIS_BACKEND_USE_SSL: True, or redis-py's ssl_... options with the ssl module's constants.
+
+    AMQP's names for them, which have no ``ssl_`` before them, are taken as well.
+    """
     if not given:
         return {}
-    options = dict(given) if isinstance(given, Mapping) else {}
+    words = given if isinstance(given, Mapping) else {}
+    options = {name if name.startswith("ssl_") else f"ssl_{name}": value for name, value in words.items()}
     mode = options.get("ssl_cert_reqs")
     if mode in _SSL_MODES or mode in _CERTIFICATES:
         options["ssl_cert_reqs"] = _SSL_MODES.get(mode) or _CERTIFICATES.get(str(mode))

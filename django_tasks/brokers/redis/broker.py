@@ -132,14 +132,15 @@ class RedisBroker(Broker):
                 if total >= limit:
                     break
                 names = (keys.delayed(queue), keys.list_of(queue, ""), keys.bell(queue))
-                total += int(script("promote").call(line, names, now.timestamp(), limit - total, keys.sep))
+                total += int(script("promote").call(line, names, _by_the_server(line, now), limit - total, keys.sep))
         return total
 
     def recover(self, now: datetime, *, limit: int) -> int:
         """Give back up to ``limit`` messages of workers that are gone: ours after their lease, Celery's after the visibility timeout."""
-        before = now.timestamp() - self._options.get("visibility_timeout", VISIBILITY_TIMEOUT)
         with self._lines.line("Recovering messages") as line:
-            count = recover_lapsed(line, self.keys, now.timestamp(), limit)
+            there = _by_the_server(line, now)
+            before = there - self._options.get("visibility_timeout", VISIBILITY_TIMEOUT)
+            count = recover_lapsed(line, self.keys, there, limit)
             return count if count >= limit else count + recover_abandoned(line, self.keys, before, limit - count)
 
     # ---- looking
@@ -207,3 +208,9 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _by_the_server(line: Line, now: datetime) -> float:
+    # Leases are written in the server's time, so they lapse in its time: a worker whose clock is ahead takes nothing from others.
+    seconds, micros = line.call("TIME")
+    return float(int(seconds) + int(micros) / 1_000_000 + (now - clock.now()).total_seconds())

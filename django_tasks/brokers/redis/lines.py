@@ -17,18 +17,20 @@ from django_tasks.redisaccess import RedisServer
 
 
 class Line:
-    """One connection. Connects when something is sent."""
+    """One connection, which connects when something is sent. After an error that is no answer it is closed."""
 
-    __slots__ = ("connection", "server")
+    __slots__ = ("_connected", "connection")
 
     def __init__(self, server: RedisServer) -> None:
-        self.server = server
         self.connection = server.connection()
+        self._connected = False
 
     def call(self, *command: Any) -> Any:
         """Send a command and return its answer. Raises redis-py's errors."""
         connection = self.connection
         try:
+            if not self._connected:
+                self._connect()
             connection.send_packed_command(connection.pack_command(*command))
             return connection.read_response()
         except ResponseError:
@@ -39,10 +41,35 @@ class Line:
             self.close()
             raise
 
+    def send(self, *command: Any) -> None:
+        """Send a command whose answer is read with ``read`` later on."""
+        try:
+            if not self._connected:
+                self._connect()
+            self.connection.send_command(*command)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self) -> Any:
+        """Read the answer to what was sent before."""
+        try:
+            return self.connection.read_response()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> None:
+        # Sending would connect, too, but not to the master that sentinels name.
+        self.connection.connect()
+        self._connected = True
+
     def calls(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands together and return their answers; the first error among them is raised when all are read."""
         connection = self.connection
         try:
+            if not self._connected:
+                self._connect()
             connection.send_packed_command(connection.pack_commands(commands))
             answers = [self._answer() for _ in commands]
         except BaseException:
@@ -81,6 +108,7 @@ class Line:
 
     def close(self) -> None:
         """Disconnect."""
+        self._connected = False
         with suppress(RedisError, OSError):
             self.connection.disconnect()
 

@@ -90,7 +90,7 @@ class Ear:
         if self._line is None:
             self._line = Line(self._server)
         try:
-            self._line.connection.send_command("BLPOP", *bells, _BLOCKED)
+            self._line.send("BLPOP", *bells, _BLOCKED)
         except BaseException:
             self.hang_up()
             raise
@@ -101,7 +101,7 @@ class Ear:
         if line is None:
             return Heard.NOTHING
         try:
-            answer = line.connection.read_response()
+            answer = line.read()
         except BaseException:
             self.hang_up()
             raise
