@@ -12,6 +12,8 @@ from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import PARKED
 
 POOLS = ("prefork", "threads", "asyncio", "solo")
+#: Bytes of a queue's name that every broker takes.
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,16 @@ def chosen_queues(wanted: Sequence[str], excluded: Sequence[str]) -> tuple[str, 
         raise ImproperlyConfigured(
             f"the queue {PARKED!r} can't be consumed: its messages wait for another broker, and every worker forwards them"
         )
+    for queue in queues:
+        _check_name(queue)
     return queues
+
+
+def _check_name(queue: str) -> None:
+    if not queue or len(queue.encode()) > LONGEST_NAME or any(ord(character) < ord(" ") for character in queue):
+        raise ImproperlyConfigured(
+            f"{queue[:80]!r} can't be the name of a queue: it must have 1 to {LONGEST_NAME} bytes and no control characters"
+        )
 
 
 def default_concurrency(pool: str) -> int:

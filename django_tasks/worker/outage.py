@@ -11,7 +11,7 @@ from django_tasks.urls import mask
 logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds between two tries: first, and at most.
-BACKOFF: Final = (0.1, 5.0)
+BACKOFF: Final = (0.1, 3.0)
 #: Seconds between two lines in the log while it lasts.
 REMIND: Final = 30.0
 

@@ -104,6 +104,18 @@ def busy(seconds):
 
 
 @shared_task
+def deafen():
+    """Let this process's consumer thread hang in its next call of the broker, for ever."""
+    thread = next(thread for thread in threading.enumerate() if thread.name == "django_tasks-consumer")
+
+    def hang(limit, timeout):
+        Effect.objects.create(key="deaf", pid=os.getpid())
+        threading.Event().wait()
+
+    thread._consumer.receive = hang
+
+
+@shared_task
 def moment():
     """Return the time at which this runs (seconds since 1970)."""
     return time.time()

@@ -63,7 +63,7 @@ def test_an_outage_is_logged_once_and_again_with_another_reason(caplog: pytest.L
         outage.succeeded("The broker redis://:**@h")
         outage.succeeded("The broker redis://:**@h")
     assert delays[:3] == [0.1, 0.2, 0.4]
-    assert delays[-1] == 5.0
+    assert delays[-1] == 3.0
     assert ["refused" in text for text in caplog.messages] == [True, False, False, False]
     assert [text for text in caplog.messages if "wrong password" in text and "for " in text] == caplog.messages[1:3]
     assert "answers again" in caplog.messages[3]
