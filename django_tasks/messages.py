@@ -8,6 +8,8 @@ from os import urandom
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+from django_tasks.records import quick
+
 #: A signature as it lies in a message: ``{"task", "args", "kwargs", "options", "subtask_type", "immutable"}``.
 WireSignature: TypeAlias = Mapping[str, Any]
 
@@ -38,6 +40,7 @@ def new_id() -> str:
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskMessage:
     """One call of a task: the fields of Celery's message protocol 2, decoded.
@@ -92,6 +95,7 @@ class Destination:
     compression: str | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """What a broker carries. Brokers read queue, priority and not_before; never the body.
@@ -120,6 +124,7 @@ class Death:
     how: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """An envelope in a worker's hands, until it is settled.
@@ -144,6 +149,7 @@ class Disposition(Enum):
     DEAD = "dead"  #: take it out of circulation; its dead letter has been recorded
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """One delivery's fate. ``counted=False`` takes the delivery back uncounted: it was never started.

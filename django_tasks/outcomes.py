@@ -13,6 +13,7 @@ from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import TaskRevokedError, TimeLimitExceeded
 from django_tasks.messages import Disposition, Settlement, TaskMessage
+from django_tasks.records import quick
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.encoding import encode_exception, encode_value
 
@@ -30,6 +31,7 @@ class Followups:
 NO_FOLLOWUPS: Final = Followups()
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one run.

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from django_tasks.messages import WireSignature
+from django_tasks.records import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultMeta:
     """Celery's task meta: all that is kept of one task.

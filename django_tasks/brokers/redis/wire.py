@@ -1,10 +1,13 @@
 """kombu's message on Redis: JSON around a body in base64."""
 
 import json
+import os
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from typing import Any, Final
 
 from django_tasks.brokers.redis.keys import Keys
@@ -29,21 +32,54 @@ class Parsed:
 
 def write(envelope: Envelope, priority: int) -> bytes:
     """Write an envelope as kombu does, with the priority as kombu is to see it. Each writing has a delivery tag of its own."""
-    properties = {
-        **envelope.properties,
-        "delivery_info": {"exchange": envelope.exchange or "", "routing_key": envelope.routing_key or envelope.queue},
-        "priority": priority,
-        "body_encoding": "base64",
-        "delivery_tag": new_id(),
-    }
-    # By hand: base64 needs no escapes, so that the encoder needn't look at each character of a long body.
-    return b'{"body":"%b","content-encoding":%b,"content-type":%b,"headers":%b,"properties":%b}' % (
+    own = {name: value for name, value in envelope.properties.items() if name not in _WRITTEN_HERE}
+    # By hand: base64 needs no escapes, so that the encoder needn't look at each character of a long body; and what all
+    # messages of a queue have in common is encoded once.
+    return b'{"body":"%b","content-encoding":%b,"content-type":%b,"headers":%b,"properties":{%b%b"priority":%d,%b%b"}}' % (
         b64encode(envelope.body),
-        dumps_json(envelope.content_encoding).encode(),
-        dumps_json(envelope.content_type).encode(),
+        _quoted(envelope.content_encoding),
+        _quoted(envelope.content_type),
         dumps_json(envelope.headers).encode(),
-        dumps_json(properties).encode(),
+        dumps_json(own)[1:-1].encode() + b"," if own else b"",
+        _delivery_info(envelope.exchange or "", envelope.routing_key or envelope.queue),
+        priority,
+        _ENCODING,
+        _tags.next(),
     )
+
+
+class _Tags:
+    """Delivery tags: a beginning that no other process has, and a number."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Take another beginning: a forked child must not go on with its parent's."""
+        self._beginning = new_id()
+        self._numbers = count()
+
+    def next(self) -> bytes:
+        """Return one that was never used."""
+        return b"%b.%d" % (self._beginning.encode(), next(self._numbers))
+
+
+_tags = _Tags()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tags.begin)
+
+_WRITTEN_HERE: Final = _OF_A_PUBLISHING | {"delivery_info", "priority"}
+_ENCODING: Final = b'"body_encoding":"base64","delivery_tag":"'
+
+
+@lru_cache(maxsize=256)
+def _quoted(text: str) -> bytes:
+    return dumps_json(text).encode()
+
+
+@lru_cache(maxsize=256)
+def _delivery_info(exchange: str, routing_key: str) -> bytes:
+    return b'"delivery_info":%b,' % dumps_json({"exchange": exchange, "routing_key": routing_key}).encode()
 
 
 def read(payload: bytes, queue: str, label: str, keys: Keys) -> Parsed:
