@@ -12,14 +12,15 @@ from contextlib import closing, contextmanager
 
 import pytest
 import redis
-from kombu import Connection
+from kombu import Connection, Exchange
+from kombu.transport.virtual.base import UndeliverableWarning
 
 from django_tasks import clock
 from django_tasks.brokers import open_broker
 from django_tasks.brokers.broker import Broker
 from django_tasks.brokers.redis import RedisBroker
 from django_tasks.brokers.redis.consumer import RedisConsumer
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.messages import Disposition, Settlement
 from tests.services import SERVICES
 
@@ -140,6 +141,31 @@ class TestBesideKombu:
             assert consumer.receive(1, 0) == []
             connection.Producer().publish([], exchange="default", routing_key="default", headers={"id": "named"})
             assert names(consumer.receive(1, 5)) == ["named"]
+
+    def test_queues_of_named_exchanges(self, opened, prefix, settings):
+        """Direct and topic exchanges of TASK_QUEUES are bound where kombu looks; a fanout is refused, by whoever publishes or consumes."""
+        broker = opened()
+        queues = {
+            "direct": {"exchange": "media", "routing_key": "video"},
+            "topic": {"exchange": "news", "exchange_type": "topic", "routing_key": "sport.#"},
+            "all": {"exchange": "all", "exchange_type": "fanout"},
+        }
+        settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "TASK_QUEUES": queues}
+        with consuming(broker, "direct", "topic") as consumer, kombu_channel(prefix) as connection:
+            assert consumer.receive(1, 0) == []
+            producer = connection.Producer()
+            producer.publish([], exchange="media", routing_key="video", headers={"id": "video"})
+            news = Exchange("news", "topic")
+            for key in ("sport", "sport.ball.foot", "sports"):
+                with warnings.catch_warnings():
+                    # The last one finds no queue.
+                    warnings.simplefilter("ignore", UndeliverableWarning)
+                    producer.publish([], exchange=news, routing_key=key, headers={"id": key}, declare=[news])
+            assert sorted(names(consumer.receive(10, 5))) == ["sport", "sport.ball.foot", "video"]
+        with pytest.raises(ImproperlyConfigured, match="fanout"):
+            broker.publish([envelope("1", queue="all")])
+        with consuming(broker, "all") as consumer, pytest.raises(ImproperlyConfigured, match="fanout"):
+            consumer.receive(1, 0)
 
     def test_kombu_restores_what_we_abandoned(self, opened, prefix):
         """When ours are gone for longer than kombu's visibility timeout, kombu puts our messages back; they count as handed out."""

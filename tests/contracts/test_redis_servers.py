@@ -322,8 +322,8 @@ def test_sentinel_fails_over(folder, started, opened):
         wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica to follow")
     for sentinel in sentinels:
         with closing(sentinel.client()) as client:
-            wait_until(lambda client=client: client.sentinel_master("themaster")["num-other-sentinels"] == 2, "the sentinels to meet")
-            wait_until(lambda client=client: client.sentinel_master("themaster")["num-slaves"] == 1, "the sentinels to see the replica")
+            wait_until(lambda client=client: client.sentinel_masters()["themaster"]["num-other-sentinels"] == 2, "the sentinels to meet")
+            wait_until(lambda client=client: client.sentinel_masters()["themaster"]["num-slaves"] == 1, "the sentinels to see the replica")
     urls = [f"sentinel://127.0.0.1:{sentinel.port}/0" for sentinel in sentinels]
     broker = opened(urls, BROKER_TRANSPORT_OPTIONS={"master_name": "themaster", "min_other_sentinels": 1})
     works(broker)

@@ -1,6 +1,7 @@
 """``RedisBroker``: messages in kombu's lists, which Celery's workers and producers can share."""
 
 import os
+import random
 import weakref
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from django_tasks import clock
 from django_tasks.brokers.broker import Broker
 from django_tasks.brokers.redis import options as transport
 from django_tasks.brokers.redis import wire
+from django_tasks.brokers.redis.bindings import binding_of
 from django_tasks.brokers.redis.consumer import RedisConsumer
 from django_tasks.brokers.redis.keys import Keys
 from django_tasks.brokers.redis.lines import Line, Lines
@@ -49,6 +51,8 @@ class RedisBroker(Broker):
         self._options = options
         patience, limit = settings.BROKER_POOL_ACQUIRE_TIMEOUT, options.get("max_connections") or settings.BROKER_POOL_LIMIT
         self._lines = Lines(server, most=limit, patience=settings.BROKER_CONNECTION_TIMEOUT if patience is None else patience)
+        #: Queues that are known to be no broadcasts.
+        self._checked: set[str] = set()
         _brokers.add(self)
 
     @classmethod
@@ -61,7 +65,9 @@ class RedisBroker(Broker):
             **{name: value for name, value in options.items() if name in transport.REDIS_PY},
             "ssl": settings.BROKER_USE_SSL,
         }
-        return cls(RedisServer(urls, for_redis_py, setting="BROKER_URL"), options)
+        # Random, so that a cluster of workers is spread over servers that are equals.
+        order = random.sample(urls, len(urls)) if settings.BROKER_FAILOVER_STRATEGY == "shuffle" else urls
+        return cls(RedisServer(order, for_redis_py, setting="BROKER_URL"), options)
 
     # ---- publishing
 
@@ -69,6 +75,10 @@ class RedisBroker(Broker):
         """Hand over all envelopes or none, in one round trip."""
         if not envelopes:
             return
+        for envelope in envelopes:
+            if envelope.queue not in self._checked:
+                binding_of(envelope.queue)
+                self._checked.add(envelope.queue)
         if len(envelopes) == 1 and envelopes[0].not_before is None:
             self._publish_one(envelopes[0])
             return

@@ -10,6 +10,7 @@ from typing import Any, Final
 from django_tasks import clock
 from django_tasks.brokers.broker import Consumer
 from django_tasks.brokers.redis import wire
+from django_tasks.brokers.redis.bindings import binding_of
 from django_tasks.brokers.redis.keys import Keys, holder, label_of
 from django_tasks.brokers.redis.lines import Line
 from django_tasks.brokers.redis.scripts import script
@@ -136,7 +137,8 @@ class RedisConsumer(Consumer):
         """Enter new queues into the register, and into kombu's table for the exchange that Celery gives them."""
         new = [queue for queue in self._queues if queue not in self._said]
         if new:
-            bound = [("SADD", key, self._keys.bound(queue, queue)) for queue in new for key in self._keys.binding(queue)]
+            bindings = [binding_of(queue) for queue in new]
+            bound = [("SADD", key, self._keys.bound(one)) for one in bindings for key in self._keys.binding(one.exchange)]
             # A server whose memory is full refuses; the queues can be worked off all the same.
             line.tries([("SADD", self._keys.queues, *new), *bound])
             self._said.update(new)

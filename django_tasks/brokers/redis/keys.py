@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
+from django_tasks.brokers.redis.bindings import Binding
+
 #: Larger priorities than this one, and smaller ones than 0 less it, count as the last.
 TOP: Final = 9
 _OWN: Final = "+"
@@ -83,9 +85,9 @@ class Keys:
         """Return the sets in which kombu looks for the queues of an exchange."""
         return f"{self.prefix}_kombu.binding.{exchange}", f"{self.prefix}_kombu.binding_permanent.{exchange}"
 
-    def bound(self, routing_key: str, queue: str) -> str:
+    def bound(self, binding: Binding) -> str:
         """Return the member of those sets for a queue."""
-        return f"{routing_key}{self.sep}{self.sep}{queue}"
+        return self.sep.join((binding.routing_key, binding.pattern, binding.queue))
 
     # ---- priorities
 
