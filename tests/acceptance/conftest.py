@@ -20,8 +20,12 @@ def place(request: pytest.FixtureRequest, transactional_db: None, settings: Any,
 
 
 @pytest.fixture
-def start_worker(child_environment: dict[str, str]) -> Iterator[StartWorker]:
+def start_worker(request: pytest.FixtureRequest, child_environment: dict[str, str]) -> Iterator[StartWorker]:
     """``start_worker("-c", "2")`` starts a worker that ends with the test."""
+    # Workers end before their place is tidied, or they would declare its queues anew.
+    for name in ("place", "relayed", "on_own_redis", "on_own_rabbitmq"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name)
     started: list[WorkerProcess] = []
 
     def start(*arguments: str, **environment: str) -> WorkerProcess:
