@@ -105,7 +105,7 @@ class Node:
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
-            if self._silent:
+            if self._silent and not self._stopping:
                 logger.warning("The node reaches the database and the broker again")
             self._silent = False
         except (OperationalError, DatabaseError) as error:
