@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from django_tasks.cli import calls, dead, nodes, queues
+from django_tasks.cli import calls, dead, migrating, nodes, queues
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.exceptions import TaskError
 
@@ -21,6 +21,7 @@ examples:
   manage.py tasks result 5b0e8a4c-4d5f-4a3e-9a51-2d0c4a4f4c5e --watch
   manage.py tasks queues pause slow --reason 'the supplier is down'
   manage.py tasks dead replay --reason 'unknown task'
+  manage.py tasks migrate_from_celery --check
 
 The exit status is 0 when all is well, 1 when nothing answered or the task failed, 2 for wrong usage.
 """
@@ -47,6 +48,7 @@ class Command(BaseCommand):
         _declare_dead(commands)
         status = _command(commands, "status", nodes.status, "The workers that live. Exit status 1 if there is none.")
         status.add_argument("--all", action="store_true", help="show those that stopped or went silent, too")
+        _declare_migrating(commands)
         for name in ("inspect", "control", "events", "report"):
             late = _command(commands, name, nodes.to_come, "Comes with a later release (exit status 2).")
             late.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -144,6 +146,14 @@ def _declare_dead(commands: Any) -> None:
         parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="the numbers that the list shows")
         parser.add_argument("--all", action="store_true", help="every dead letter (or every one that the filters leave)")
         _declare_filters(parser)
+
+
+def _declare_migrating(commands: Any) -> None:
+    summary = "What a project that uses Celery has to change, line by line. Reads only. Exit status 1 if something must change."
+    moving = _command(commands, "migrate_from_celery", migrating.migrate_from_celery, summary)
+    moving.add_argument("paths", nargs="*", metavar="PATH", help="folders and files to read (default: the project)")
+    moving.add_argument("--check", action="store_true", help="look, and write nothing; that is all it does, with or without this")
+    moving.add_argument("--diff", action="store_true", help="print a patch of the import lines instead")
 
 
 def _declare_filters(parser: CommandParser) -> None:

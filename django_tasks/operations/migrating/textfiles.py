@@ -1,0 +1,118 @@
+"""What stands in files that are no Python: command lines, requirements, pytest's options."""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Final
+
+from django_tasks.operations.migrating.commandlines import command_in, translate, words
+from django_tasks.operations.migrating.findings import Finding, Severity
+from django_tasks.operations.migrating.reading import Source
+
+#: Lines that one command is looked for over, where it doesn't stand on one.
+_LONGEST: Final = 30
+_PROSE: Final = frozenset({".md", ".rst"})
+_HINT: Final = re.compile(r"celery|CELERY")
+_REQUIREMENT: Final = re.compile(
+    r"""^\s*["']?(celery|django-celery-results|flower|pytest-celery|celery-redbeat|celery-once|celery-singleton|celery-progress)"""
+    r"""(\[[\w,\s-]*\])?["']?\s*($|[=<>!~;#,@"'])""",
+    re.IGNORECASE,
+)
+_REQUIREMENTS: Final = re.compile(r"requirements|constraints|pyproject\.toml|pipfile|setup\.cfg|environment\.ya?ml", re.IGNORECASE)
+#: Keys of YAML and the like whose values are titles.
+_TITLE: Final = re.compile(r"^\s*(-\s+)?\W?(name|container_name|description|title|label|id)\W*[:=]", re.IGNORECASE)
+_PACKAGES: Final = {
+    "celery": "django-tasks-engine, with the extras you need: redis, postgres, mysql, sqs; Celery itself comes with django-celery-beat",
+    "django-celery-results": "not needed: results are rows of django_tasks' TaskResult",
+    "flower": "watches events, which our workers don't send yet; the admin shows results, queues and workers",
+    "pytest-celery": "remove it: our pytest plugin has the fixtures of celery.contrib.pytest, and leaves them to this one where it is",
+}
+
+
+def check_text(source: Source) -> Iterator[Finding]:
+    """Report the command lines and requirements of Celery in a file that is no Python."""
+    if not _HINT.search(source.text) and "flower" not in source.text:
+        return
+    is_requirements = _REQUIREMENTS.search(source.shown) is not None
+    severity = Severity.LOOK if PurePath(source.shown).suffix in _PROSE else Severity.CHANGE
+    lines = source.text.splitlines()
+    for number, (shown, command) in _commands(lines):
+        for ours in translate(command):
+            yield Finding(path=source.shown, line=number, what=shown, instead=ours.instead, severity=severity)
+    for number, line in enumerate(lines, 1):
+        found = _REQUIREMENT.match(line) if is_requirements else None
+        if found:
+            name = found.group(1).lower()
+            instead = _PACKAGES.get(name, "made for Celery; see the page «Moving from Celery» for what takes its place")
+            yield Finding(path=source.shown, line=number, what=line.strip().rstrip(","), instead=instead, severity=Severity.LOOK)
+        if "celery.contrib.pytest" in line:
+            instead = "remove it: our pytest plugin is loaded by itself and has the same fixtures"
+            yield Finding(path=source.shown, line=number, what=line.strip(), instead=instead, severity=Severity.CHANGE)
+
+
+def _commands(lines: list[str]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield lines that may hold a command, each with what follows it where it goes on over several lines."""
+    end = 0
+    for index, line in enumerate(lines):
+        if (
+            index < end
+            or (not _HINT.search(line) and "flower" not in line)
+            or line.lstrip().startswith(("#", "//", ";"))
+            or _TITLE.match(line)
+        ):
+            continue
+        text, end = _whole(lines, index)
+        yield index + 1, (_short(text), text)
+
+
+def _whole(lines: list[str], index: int) -> tuple[str, int]:
+    """Join a command that goes on: behind a backslash, as a list of YAML or JSON, or as a folded text."""
+    first = _stripped(lines[index])
+    if re.match(r"""-\s+["']?\S*celery["']?\s*$""", lines[index].strip()):
+        return _sequence(lines, index)
+    parts, end = [first.rstrip("\\")], index + 1
+    goes_on = first.endswith("\\") or _is_open(first)
+    while end < min(len(lines), index + _LONGEST) and (goes_on or _lacks_command(parts, lines[end])):
+        following = _stripped(lines[end])
+        parts.append(following.rstrip("\\"))
+        end += 1
+        goes_on = following.endswith("\\") or (_is_open(parts[0]) and "]" not in following) or _is_option(lines, end)
+    return " ".join(parts), end
+
+
+def _sequence(lines: list[str], index: int) -> tuple[str, int]:
+    parts, end = [], index
+    while end < min(len(lines), index + _LONGEST) and lines[end].strip().startswith("- "):
+        parts.append(lines[end].strip().removeprefix("- ").strip().strip("\"'"))
+        end += 1
+    return " ".join(parts), end
+
+
+def _is_open(line: str) -> bool:
+    return line.count("[") > line.count("]")
+
+
+def _is_option(lines: list[str], index: int) -> bool:
+    return index < len(lines) and re.match(r"\s+-{1,2}[A-Za-z]", lines[index]) is not None
+
+
+def _lacks_command(parts: list[str], following: str) -> bool:
+    """Whether the line ends before Celery's command is named, and the next one may name it: ``command: >`` in YAML."""
+    found = words(" ".join(parts))
+    program = next((position for position, word in enumerate(found) if re.fullmatch(r"(?:\S*/)?celery", word)), None)
+    if program is None or not found[program + 1 :] or command_in(found[program + 1 :]) is not None:
+        return False
+    return bool(re.match(r"\s+(-{1,2}[A-Za-z]|\w+\s*($|-|\\))", following))
+
+
+def _stripped(line: str) -> str:
+    """Take away what stands before a command: a key of YAML, of an ini file, of a Procfile, an instruction of Docker."""
+    line = line.strip()
+    line = re.sub(r"^-\s+", "", line)
+    line = re.sub(r"^[\w.-]+\s*:\s+(?:[>|]-?\s*)?", "", line)
+    return re.sub(r"^(?:[A-Za-z]+=(?=[/$\w\"'])|command\s*=\s*|CMD\s+|ENTRYPOINT\s+)", "", line)
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else text[:119] + "…"

@@ -1,0 +1,477 @@
+"""``manage.py tasks migrate_from_celery``: what it finds in a project, what it says of it, and that what it says is true."""
+
+import io
+import json
+import re
+from importlib import import_module
+
+import pytest
+from celery.bin import beat as celery_beat
+from celery.bin import celery as celery_program
+from celery.bin import purge as celery_purge
+from celery.bin import worker as celery_worker
+from django.core.management import CommandError, call_command, load_command_class
+
+from django_tasks import app
+from django_tasks.application import COMMANDS_TO_COME
+from django_tasks.cli import migrating as migrating_cli
+from django_tasks.conf_options import OPTIONS
+from django_tasks.operations.migrating import Severity, check_project
+from django_tasks.operations.migrating.appuses import _ACCEPTED, _MISSING, _NOT_YET
+from django_tasks.operations.migrating.commandlines import translate
+from django_tasks.operations.migrating.commandnames import COMMANDS, GLOBAL
+from django_tasks.operations.migrating.names import ADVICE, COMPANIONS, MOVED, advice, counterpart
+from django_tasks.operations.migrating.taskcode import _NOT_OURS
+from django_tasks.tasks import Task
+from tests.celeryproject import FILES
+
+CHANGE, LOOK, COUNTS = Severity.CHANGE, Severity.LOOK, Severity.COUNTS
+
+
+def write(folder, files):
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The sample project, and we stand in it."""
+    monkeypatch.chdir(write(tmp_path, FILES))
+    return tmp_path
+
+
+def run(*arguments):
+    """Run the command; return its exit status and what it printed."""
+    out = io.StringIO()
+    try:
+        call_command("tasks", "migrate_from_celery", *arguments, stdout=out)
+    except SystemExit as stop:
+        return stop.code, out.getvalue()
+    return 0, out.getvalue()
+
+
+def findings(folder, files):
+    """What is found in these files: (line, severity, what, instead)."""
+    report = check_project([write(folder, files)])
+    return [(found.line, found.severity, found.what, found.instead) for found in report.findings]
+
+
+def said(folder, text, name="shop/some.py"):
+    """What is found in one file: (severity, instead)."""
+    return [(severity, instead) for _, severity, _, instead in findings(folder, {name: text})]
+
+
+EXPECTED = [
+    ("Procfile", 2, CHANGE, "python manage.py runworker -Q default,mail -c 4 -l info; --without-gossip: not needed"),
+    ("Procfile", 3, CHANGE, "python manage.py runbeat; -S django: not needed"),
+    ("README.md", 3, LOOK, "python manage.py runworker"),
+    ("compose/start", 3, CHANGE, "python manage.py runworker -l INFO"),
+    ("deploy/supervisor.conf", 2, CHANGE, "python manage.py runbeat -l info --max-interval 5"),
+    ("deploy/worker.service", 2, CHANGE, "python manage.py runworker --pidfile /run/celery.pid --max-tasks-per-child 100; --uid www:"),
+    ("docker-compose.yml", 3, CHANGE, "runworker --loglevel CRITICAL --concurrency 8 -P threads; threads, or asyncio"),
+    ("docker-compose.yml", 6, CHANGE, "python manage.py runworker -n mail@%h"),
+    ("docker-compose.yml", 14, CHANGE, "python manage.py runworker -l INFO"),
+    ("docker-compose.yml", 18, CHANGE, "tasks status"),
+    ("proj/__init__.py", 1, CHANGE, "remove the line"),
+    ("proj/celery.py", 3, CHANGE, "from django_tasks import signals"),
+    ("proj/celery.py", 3, CHANGE, "`from django_tasks import app`"),
+    ("proj/celery.py", 4, CHANGE, "no counterpart"),
+    ("proj/celery.py", 8, CHANGE, "from django_tasks import app; or remove the module"),
+    ("proj/celery.py", 9, LOOK, "does nothing here"),
+    ("proj/celery.py", 10, LOOK, "does nothing here"),
+    ("proj/celery.py", 11, LOOK, 'DJANGO_TASKS["TASK_TRACK_STARTED"]'),
+    ("proj/celery.py", 12, LOOK, 'DJANGO_TASKS["TASK_ROUTES"]'),
+    ("proj/celery.py", 12, CHANGE, "raises an error here"),
+    ("proj/celery.py", 19, CHANGE, "bootsteps are parts of Celery's worker"),
+    ("proj/celery.py", 22, COUNTS, "@shared_task is the same"),
+    ("proj/celery.py", 29, CHANGE, "comes with a later release"),
+    ("proj/settings.py", 1, CHANGE, '"django_tasks" behind "django_celery_beat"'),
+    ("proj/settings.py", 1, LOOK, "the default queue is named default here"),
+    ("proj/settings.py", 3, LOOK, "not needed: results are rows"),
+    ("proj/settings.py", 4, COUNTS, "stays"),
+    ("proj/settings.py", 7, COUNTS, "Where messages wait"),
+    ("proj/settings.py", 8, COUNTS, "the same as db://default"),
+    ("proj/settings.py", 9, COUNTS, "our default"),
+    ("proj/settings.py", 10, LOOK, "plain data"),
+    ("proj/settings.py", 11, LOOK, "plain data"),
+    ("proj/settings.py", 12, LOOK, "no effect"),
+    ("proj/settings.py", 13, LOOK, "visibility_timeout is not needed"),
+    ("proj/settings.py", 14, CHANGE, "refuse to start"),
+    ("proj/settings.py", 15, CHANGE, "'gevent' is not possible here: 'prefork'"),
+    ("proj/settings.py", 16, CHANGE, "CELERY_WORKER_CONCURRENCY"),
+    ("proj/settings.py", 17, CHANGE, "of type str"),
+    ("proj/settings.py", 18, LOOK, "counts for nothing here"),
+    ("proj/settings.py", 19, LOOK, "no effect"),
+    ("proj/settings.py", 20, LOOK, '"django_tasks": our loggers'),
+    ("pytest.ini", 2, CHANGE, "our pytest plugin"),
+    ("requirements/base.txt", 2, LOOK, "django-tasks-engine"),
+    ("requirements/base.txt", 4, LOOK, "not needed"),
+    ("requirements/base.txt", 5, LOOK, "events"),
+    ("shop/broken.py", 1, LOOK, "by hand"),
+    ("shop/tasks.py", 1, CHANGE, "import django_tasks"),
+    ("shop/tasks.py", 2, CHANGE, "from django_tasks import chain, shared_task"),
+    ("shop/tasks.py", 5, CHANGE, "uuid.uuid4"),
+    ("shop/tasks.py", 7, CHANGE, "from django_tasks import app as capp"),
+    (
+        "shop/tasks.py",
+        8,
+        CHANGE,
+        "from django_tasks.exceptions import MaxRetriesExceededError, SoftTimeLimitExceeded, TaskError as CeleryError",
+    ),
+    ("shop/tasks.py", 9, CHANGE, "from django_tasks.result import AsyncResult"),
+    ("shop/tasks.py", 10, CHANGE, "from django_tasks.schedules import crontab"),
+    ("shop/tasks.py", 11, CHANGE, "from django_tasks.log import get_task_logger"),
+    ("shop/tasks.py", 12, CHANGE, "no counterpart is known"),
+    ("shop/tasks.py", 13, CHANGE, "from django_tasks.models import TaskResult"),
+    ("shop/tasks.py", 15, CHANGE, "from django_tasks import app as celery_app"),
+    ("shop/tasks.py", 16, CHANGE, "from django_tasks import app"),
+    ("shop/tasks.py", 21, CHANGE, "django_tasks.Task"),
+    ("shop/tasks.py", 21, COUNTS, "works with the Task of django_tasks"),
+    ("shop/tasks.py", 22, LOOK, "not needed"),
+    ("shop/tasks.py", 24, CHANGE, "never called here"),
+    ("shop/tasks.py", 31, CHANGE, "django_tasks.shared_task"),
+    ("shop/tasks.py", 35, LOOK, "plain data"),
+    ("shop/tasks.py", 39, COUNTS, "@shared_task is the same"),
+    ("shop/tasks.py", 44, CHANGE, "from django_tasks import states"),
+    ("shop/tasks.py", 45, CHANGE, "comes with a later release"),
+    ("shop/tasks.py", 45, CHANGE, "django_tasks.states.SUCCESS"),
+    ("shop/tests.py", 3, CHANGE, "from django_tasks.testing import worker"),
+    ("shop/tests.py", 6, CHANGE, "our pytest plugin"),
+    ("shop/tests.py", 9, COUNTS, "at once"),
+    ("shop/tests.py", 10, LOOK, "a path into Celery"),
+]
+
+
+def test_every_place_of_a_project_is_found_and_nothing_else(project):
+    """Each finding of the sample project, with its line, its severity and what to write; virtualenvs and migrations are passed over."""
+    found = check_project([project]).findings
+    places = sorted((one.path, one.line, one.severity.value) for one in found)
+    assert places == sorted((path, line, severity.value) for path, line, severity, _ in EXPECTED)
+    for path, line, severity, instead in EXPECTED:
+        assert any((one.path, one.line, one.severity) == (path, line, severity) and instead in one.instead for one in found), (path, line)
+
+
+def test_the_command_lists_the_findings_and_fails_while_something_must_change(project):
+    """Exit status 1; each line says place, severity, what stands there, and what to write."""
+    status, text = run("--check", ".")
+    assert status == 1
+    assert (
+        "  shop/tasks.py:9: must change: from celery.result import AsyncResult\n      from django_tasks.result import AsyncResult\n" in text
+    )
+    assert re.search(r"\d+ files read: \d+ must change, \d+ look at it, \d+ counts as it is", text)
+
+
+def test_a_password_is_not_told(project):
+    """Reports are sent around: no address of the settings is shown."""
+    status, text = run("--json", ".")
+    assert status == 1
+    assert "CELERY_BROKER_URL" in text
+    assert "secret" not in text
+
+
+def test_json_is_one_document(project):
+    """--json prints a list of objects with the five fields."""
+    _, text = run("--check", "--json", "shop", "Procfile")
+    found = json.loads(text)
+    assert {tuple(one) for one in found} == {("path", "line", "what", "instead", "severity")}
+    assert {one["path"] for one in found} == {"Procfile", "shop/tasks.py", "shop/tests.py", "shop/broken.py"}
+
+
+def test_a_project_that_has_moved_is_fine(tmp_path):
+    """Exit status 0 when nothing must change; the project's celery.py may stay as a place that hands on our app."""
+    moved = {
+        "proj/__init__.py": "from .celery import app as celery_app\n",
+        "proj/celery.py": "from django_tasks import app\n\napp.autodiscover_tasks()\n",
+        "proj/settings.py": "INSTALLED_APPS = ['django_celery_beat', 'django_tasks']\nCELERY_BROKER_URL = 'redis://'\n",
+        "shop/tasks.py": "from django_tasks import shared_task\nfrom proj import celery_app\n\n\n@celery_app.task\ndef one(): ...\n",
+    }
+    status, text = run(str(write(tmp_path, moved)))
+    assert status == 0
+    assert "0 must change" in text
+
+
+def test_a_path_that_is_not_there_is_wrong_usage(tmp_path):
+    """Exit status 2, and the path is named."""
+    with pytest.raises(CommandError, match=r"there is no .*nowhere") as caught:
+        call_command("tasks", "migrate_from_celery", str(tmp_path / "nowhere"))
+    assert caught.value.returncode == 2
+
+
+def test_nothing_of_the_project_runs(tmp_path):
+    """Its modules are read, not imported: neither settings nor tasks leave a trace."""
+    trace = tmp_path / "trace"
+    code = f"import celery\nopen({str(trace)!r}, 'w')\nraise SystemExit(9)\n"
+    found = findings(tmp_path / "project", {"proj/settings.py": code, "proj/celery.py": code, "conftest.py": code})
+    assert len(found) == 3
+    assert not trace.exists()
+
+
+def test_files_that_can_not_be_read_as_they_should_are_findings(tmp_path):
+    """Broken syntax, zero bytes, wrong encodings and texts in other encodings end nothing."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/zero.py").write_bytes(b"import celery\0")
+    (tmp_path / "shop/coding.py").write_bytes(b"# coding: no-such-coding\nimport celery\n")
+    (tmp_path / "shop/bytes.py").write_bytes(b"x = '\xff'\n")
+    (tmp_path / "shop/latin.py").write_bytes("# coding: latin-1\nfrom celery import group  # ä\n".encode("latin-1"))
+    (tmp_path / "shop/deep.py").write_text("x = " + "(" * 300 + ")" * 300)
+    (tmp_path / "latin.sh").write_bytes(b"# \xe4\ncelery -A p worker\n")
+    (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere")
+    report = check_project([tmp_path])
+    problems = {one.path.rpartition("/")[2] for one in report.findings if "can't be parsed" in one.what}
+    assert problems == {"zero.py", "coding.py", "bytes.py", "deep.py"}
+    assert {one.path.rpartition("/")[2] for one in report.findings} - problems == {"latin.py", "latin.sh"}
+
+
+def test_the_patch_changes_import_lines_and_leaves_the_rest(project):
+    """--diff prints a patch; what has no counterpart stays an import of Celery's, comments and indentation stay."""
+    status, patch = run("--diff", "shop/tasks.py", "proj/celery.py")
+    assert status == 1
+    added = [line[1:] for line in patch.splitlines() if line.startswith("+") and not line.startswith("+++")]
+    assert "from django_tasks import app as capp  # the app" in added
+    assert "from django_tasks.exceptions import MaxRetriesExceededError, SoftTimeLimitExceeded, TaskError as CeleryError" in added
+    assert {"from django_tasks import chain, shared_task", "from celery import uuid"} <= set(added)
+    assert not any("TYPE_CHECKING" in line for line in added)
+    assert (project / "shop/tasks.py").read_text() == FILES["shop/tasks.py"]
+
+
+def test_by_default_the_project_is_read(project, settings, monkeypatch):
+    """Around BASE_DIR: the current folder if it is the top of the project, else BASE_DIR."""
+    settings.BASE_DIR = project / "proj"
+    assert migrating_cli.project_folders() == [project]
+    monkeypatch.chdir("/")
+    assert migrating_cli.project_folders()[0] == project / "proj"
+    monkeypatch.chdir(project)
+    status, text = run()
+    assert status == 1
+    assert "shop/tasks.py:2" in text
+
+
+# ---- other ways of writing things
+
+
+def test_settings_without_a_prefix_are_told_their_names(tmp_path):
+    """A Celery app that reads bare names, or a module of its own, or another prefix: none of it counts here."""
+    files = {
+        "proj/celery.py": "from celery import Celery\na = Celery()\na.config_from_object('django.conf:settings')\n",
+        "proj/settings.py": "BROKER_URL = 'redis://'\nbroker_url = 1\nTIMEOUT = 3\n",
+        "other/celery.py": "from celery import Celery\na = Celery()\na.config_from_object('other.celeryconfig')\n",
+        "other/celeryconfig.py": "task_acks_late = True\n",
+        "third/celery.py": "from celery import Celery\na = Celery()\na.config_from_object('django.conf:settings', namespace='JOBS')\n",
+        "third/settings.py": "JOBS_TASK_TIME_LIMIT = 3\nJOBS_FLAVOUR = 1\n",
+    }
+    texts = {what: (severity, instead) for _, severity, what, instead in findings(tmp_path, files)}
+    assert texts["BROKER_URL = …"] == (CHANGE, 'DJANGO_TASKS["BROKER_URL"]: Celery read it without a prefix, which counts for nothing here')
+    assert 'DJANGO_TASKS["TASK_ACKS_LATE"]' in texts["task_acks_late = True"][1]
+    assert "CELERY_TASK_TIME_LIMIT" in texts["JOBS_TASK_TIME_LIMIT = 3"][1]
+    assert not any("TIMEOUT" in what or "FLAVOUR" in what for what in texts)
+
+
+def test_settings_in_classes_and_tests_are_found(tmp_path):
+    """django-configurations keeps settings in classes; tests set them by a fixture or a context."""
+    text = """\
+class Dev(Base):
+    CELERY_TASK_ALWAYS_EAGER: bool = True
+def test_it(settings):
+    settings.CELERY_TASK_ALWAYS_EAGER = True
+    with self.settings(CELERY_TASK_PROTOCOL=1): ...
+    other.CELERY_NOTHING = 1
+"""
+    assert [(line, severity) for line, severity, _, _ in findings(tmp_path, {"shop/some.py": text})] == [
+        (2, COUNTS),
+        (4, COUNTS),
+        (5, CHANGE),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "severity", "instead"),
+    [
+        ("import celery.signals as sig", CHANGE, "from django_tasks import signals as sig"),
+        ("import celery as c", CHANGE, "import django_tasks as c"),
+        ("from celery.exceptions import *", CHANGE, "from django_tasks.exceptions import *"),
+        ("from celery.worker.request import Request", CHANGE, "no counterpart"),
+        ("from celery.backends.redis import RedisBackend", CHANGE, "RESULT_BACKEND"),
+        ("from celery.utils.functional import chunks", LOOK, "goes on working"),
+        ("from celery.schedules import crontab_parser", LOOK, "goes on working"),
+        ("from celery.signals import eventlet_pool_started", CHANGE, "no such signal"),
+        ("from celery.exceptions import SecurityError", CHANGE, "not signed"),
+        ("from celery.task import periodic_task", CHANGE, "BEAT_SCHEDULE"),
+        ("from celery.elsewhere import AsyncResutl", CHANGE, "the nearest name is django_tasks.AsyncResult"),
+        ("from kombu import Queue", COUNTS, "kombu stays"),
+        ("from billiard.exceptions import SoftTimeLimitExceeded", CHANGE, "from django_tasks.exceptions import SoftTimeLimitExceeded"),
+        ("from billiard import Process", LOOK, "multiprocessing"),
+        ("from sentry_sdk.integrations.celery import CeleryIntegration", CHANGE, "task_failure"),
+        ("from redbeat import RedBeatSchedulerEntry", CHANGE, "BEAT_SCHEDULE"),
+        ("from django_celery_beat.models import PeriodicTask", COUNTS, "stays"),
+        ("command = 'celery -A proj worker -c 2'", LOOK, "python manage.py runworker -c 2"),
+    ],
+)
+def test_an_import_is_never_passed_over(tmp_path, text, severity, instead):
+    """Every import of Celery's, and of the packages around it, has an answer."""
+    [(told, answer)] = said(tmp_path, text)
+    assert told is severity
+    assert instead in answer
+
+
+@pytest.mark.parametrize(
+    "text", ["from .celery import app", "import celerity", "x = 'celery'", "from sentry_sdk import init", "app.pool()"]
+)
+def test_what_is_not_celerys_is_left_alone(tmp_path, text):
+    """Modules of the project, other packages, and names that only look alike."""
+    assert said(tmp_path, text) == []
+
+
+def test_an_app_is_followed_through_the_modules_that_hand_it_on(tmp_path):
+    """Made in one module, imported into a second, from there into a third; a class of the project's own is an app, too."""
+    files = {
+        "src/proj/jobs/app.py": "import celery\nclass Mine(celery.Celery): ...\nqueue = Mine('x')\n",
+        "src/proj/jobs/__init__.py": "from .app import queue as jobs\n",
+        "src/proj/shop/api.py": "from ..jobs import jobs\n",
+        "src/proj/shop/tasks.py": "from proj.shop.api import jobs\n@jobs.task\ndef one(): ...\njobs.amqp.queues\n",
+    }
+    found = {(what, severity) for _, severity, what, _ in findings(tmp_path, files)}
+    assert ("class Mine(Celery)", CHANGE) in found
+    assert ("queue = Celery(…)", CHANGE) in found
+    assert ("from proj.shop.api import jobs: the project's Celery app", CHANGE) in found
+    assert ("@jobs.task", COUNTS) in found
+    assert ("jobs.amqp.queues", CHANGE) in found
+
+
+# ---- command lines
+
+
+@pytest.mark.parametrize(
+    ("line", "ours"),
+    [
+        ("celery worker -A proj -c4 --autoscale=10,3 && echo done", "python manage.py runworker -c 4 --autoscale 10,3"),
+        ("exec /venv/bin/celery -A proj worker --discard -B", "python manage.py runworker --purge -B"),
+        ('["celery", "-A", "proj", "worker", "-l", "info"]', "python manage.py runworker -l info"),
+        ('/bin/sh -c "celery -A proj worker -n w1@%h"', "python manage.py runworker -n w1@%h"),
+        ("python -m celery -A proj beat -s /tmp/x", "python manage.py runbeat; -s /tmp/x: not needed"),
+        ("celery -A proj purge -f -Q a,b", "python manage.py tasks purge -f -Q a,b"),
+        ("celery -A proj call shop.add -a '[1, 2]'", "python manage.py tasks call shop.add -a '[1, 2]'"),
+        ("celery -A proj status", "python manage.py tasks status"),
+        ("celery -A proj worker -I a.b", "python manage.py runworker; -I a.b: set INCLUDE"),
+        ("celery -A proj -b redis://:pw@h worker", "python manage.py runworker; -b …: set BROKER_URL"),
+        ("celery -A proj worker --frobnicate", "python manage.py runworker; --frobnicate: not known"),
+        ("${CELERY_BIN} -A $APP multi start $NODES", "no counterpart: one service for each worker"),
+        ("celery -A proj flower", "Flower watches events"),
+        ("celeryd -c 3", "python manage.py runworker -c 3"),
+        ("celery -A proj worker -c '", "python manage.py runworker"),
+    ],
+)
+def test_a_command_line_is_translated(line, ours):
+    """Options are kept by our names; what is left out is named, with the reason."""
+    [found] = translate(line)
+    assert found.instead.startswith(ours)
+
+
+@pytest.mark.parametrize("line", ["The celery worker that runs", "celery is a vegetable", "pip install celery", "proj/celery.py", "celery"])
+def test_a_sentence_is_no_command(line):
+    """Texts that only speak of Celery are left alone."""
+    assert list(translate(line)) == []
+
+
+# ---- what is said is true
+
+
+def parser_options(name, *path):
+    """The spellings that a command of ours takes."""
+    if name.startswith("tasks "):
+        commands = load_command_class("django_tasks", "tasks").create_parser("manage.py", "tasks")
+        [choices] = [action.choices for action in commands._actions if hasattr(action, "add_parser")]
+        return set(choices[name.split()[1]]._option_string_actions)
+    return set(load_command_class("django_tasks", name).create_parser("manage.py", name)._option_string_actions)
+
+
+def test_every_option_that_is_kept_is_an_option_of_ours():
+    """What a command line is translated into is accepted by the command."""
+    translated = {name: command for name, command in COMMANDS.items() if command.instead and command.instead != "shell"}
+    assert {name: set(command.kept.values()) - parser_options(command.instead) for name, command in translated.items()} == {
+        name: set() for name in translated
+    }
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("worker", celery_worker.worker), ("beat", celery_beat.beat), ("purge", celery_purge.purge)])
+def test_every_option_of_celerys_has_an_answer(name, theirs):
+    """No option of the installed Celery's command is unknown."""
+    spellings = {spelling for option in theirs.params for spelling in (*option.opts, *option.secondary_opts) if spelling.startswith("-")}
+    assert spellings - {*COMMANDS[name].kept, *COMMANDS[name].dropped, *GLOBAL} - {"--help"} == set()
+    with_value = {one for option in theirs.params if not getattr(option, "is_flag", False) for one in option.opts if one.startswith("-")}
+    assert with_value <= COMMANDS[name].takes
+    assert spellings - with_value - set(COMMANDS[name].takes) == spellings - with_value
+
+
+def test_every_command_of_celerys_has_an_answer():
+    """No command of the installed Celery is unknown."""
+    assert set(celery_program.celery.commands) - set(COMMANDS) == set()
+
+
+def test_every_counterpart_is_there():
+    """What an import is replaced by can be imported."""
+    for target in MOVED.values():
+        module, _, name = target.partition(":")
+        try:
+            assert hasattr(import_module(module), name), target
+        except AssertionError:
+            import_module(f"{module}.{name}")
+
+
+NAMED = re.compile(r"\bdjango_tasks(?:\.\w+)+")
+
+
+def test_every_name_in_an_advice_is_there():
+    """Dotted names of ours that an advice mentions exist; so do the settings."""
+    texts = [text for _, text in (*ADVICE.values(), *COMPANIONS.values())] + [*_MISSING.values(), *_NOT_OURS.values(), *_ACCEPTED.values()]
+    for named in {name for text in texts for name in NAMED.findall(text)} - {"django_tasks.result_backends"}:
+        module, _, name = named.rpartition(".")
+        try:
+            import_module(named)
+        except ModuleNotFoundError:
+            assert hasattr(import_module(module), name), named
+    settings = {name for text in texts for name in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b|\bIMPORTS\b|\bMIDDLEWARE\b", text)}
+    assert settings - set(OPTIONS) - {"DJANGO_TASKS", "TIME_ZONE"} == set()
+
+
+@pytest.mark.parametrize("module", ["celery", "celery.exceptions", "celery.signals", "celery.states", "celery.result", "celery.canvas"])
+def test_every_public_name_of_celerys_has_an_answer(module):
+    """Each name has a counterpart that can be imported, or an advice of its own."""
+    for name in (name for name in import_module(module).__all__ if not name.startswith("__")):
+        target = counterpart(module, name)
+        if target is None:
+            assert "no counterpart is known" not in advice(module, name).text, name
+        else:
+            home = import_module(target[0])
+            assert hasattr(home, target[1]) or import_module(f"{target[0]}.{target[1]}"), name
+
+
+def test_what_is_said_to_be_missing_is_missing():
+    """When one of these comes, the table has to lose its line."""
+    assert {name for name in _MISSING if hasattr(app, name)} == set()
+    assert {name for name in _NOT_OURS if hasattr(Task, name)} == set()
+    assert {name for name in _ACCEPTED if not hasattr(app, name)} == set()
+    for name in COMMANDS_TO_COME:
+        with pytest.raises(NotImplementedError):
+            getattr(app.control, name)
+    with pytest.raises(NotImplementedError):
+        assert app.events
+    with pytest.raises(NotImplementedError):
+        app.connection()
+    assert set(_NOT_YET) == {"events", "connection"}
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if "comes with a later release" in command.note])
+def test_what_is_said_to_come_later_is_not_there_yet(name):
+    """When one of these commands comes, the table has to lose its line."""
+    with pytest.raises(CommandError, match="later release"):
+        call_command("tasks", name)
+
+
+def test_a_worker_refuses_to_send_events(settings):
+    """As the advice on -E and WORKER_SEND_TASK_EVENTS says."""
+    settings.DJANGO_TASKS = {"WORKER_SEND_TASK_EVENTS": True}
+    with pytest.raises(CommandError, match="events"):
+        call_command("runworker", "--drain", skip_checks=True)
