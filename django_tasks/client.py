@@ -88,9 +88,20 @@ def publish(
         return
     with undisturbed(len(messages)):
         envelopes = _prepare(messages)
-    tries = RetryPolicy.of(retry_policy) if (settings.TASK_PUBLISH_RETRY if retry is None else retry) else NO_RETRY
+    tries = _tries(retry, retry_policy)
     deferred = settings.TASK_PUBLISH_ON_COMMIT if on_commit is None else on_commit
     _send(envelopes, tries, deferred=deferred)
+
+
+def _tries(retry: bool | None, policy: dict[str, Any] | None) -> RetryPolicy:
+    if not (settings.TASK_PUBLISH_RETRY if retry is None else retry):
+        return NO_RETRY
+    return RetryPolicy.of(policy) if policy else _usual_tries()
+
+
+@cache
+def _usual_tries() -> RetryPolicy:
+    return RetryPolicy.of(None)
 
 
 def forward(envelopes: Sequence[Envelope]) -> None:
@@ -247,3 +258,4 @@ def reset() -> None:
     """Forget what was made from the settings."""
     middleware.cache_clear()
     _publish_chain.cache_clear()
+    _usual_tries.cache_clear()
