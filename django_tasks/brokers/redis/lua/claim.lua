@@ -46,9 +46,10 @@ local function record()
     end
 end
 
-for level = 1, labels do
+local function take(level)
     local label = ARGV[12 + level]
     for turn = 0, queues - 1 do
+        if left <= 0 or room <= 0 then return end
         local place = (first + turn) % queues + 1
         local key = list(place, label)
         local part = nil
@@ -82,12 +83,38 @@ for level = 1, labels do
     end
 end
 
+-- One question for some lists of one queue: most of them are empty most of the time.
+local function any(place, from, upto)
+    local keys = {}
+    for level = from, upto do keys[#keys + 1] = list(place, ARGV[12 + level]) end
+    return redis.call('EXISTS', unpack(keys)) > 0
+end
+local function anywhere(from, upto)
+    for place = 1, queues do
+        if any(place, from, upto) then return true end
+    end
+    return false
+end
+
+local level = 1
+while level <= labels and left > 0 and room > 0 do
+    if ARGV[12 + level] == '' then
+        take(level)
+        level = level + 1
+    else
+        local upto = level
+        while upto < labels and ARGV[13 + upto] ~= '' do upto = upto + 1 end
+        if anywhere(level, upto) then
+            for each = level, upto do take(each) end
+        end
+        level = upto + 1
+    end
+end
+
 if left <= 0 or room <= 0 then
     -- Something may be left: call the next consumer, which will do the same, so that a burst is shared.
     for place = 1, queues do
-        local keys = {}
-        for level = 1, labels do keys[level] = list(place, ARGV[12 + level]) end
-        if redis.call('EXISTS', unpack(keys)) > 0 and redis.call('EXISTS', bell .. name(place)) == 0 then
+        if any(place, 1, labels) and redis.call('EXISTS', bell .. name(place)) == 0 then
             redis.call('LPUSH', bell .. name(place), '1')
             redis.call('PEXPIRE', bell .. name(place), 10000)
         end
