@@ -2,6 +2,10 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,7 @@ from django_tasks.brokers.redis.options import checked, keys_of
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import Envelope
 
+ROOT = Path(__file__).resolve().parents[2]
 OURS = Keys()
 CELERYS = Keys(celery_order=True)
 
@@ -142,3 +147,18 @@ def test_an_entry_gives_back_the_message_as_it_was(queue):
     for payload in (b'{"a": ["",""]}', b"no JSON", b'["","x"]'):
         entry = b"[" + payload + b',"",' + json.dumps(queue).encode() + b"]"
         assert wire.taken_out(entry) == (payload, queue)
+
+
+def test_without_redis_py_the_extra_is_named():
+    """Who has no redis-py is told what to install."""
+    code = (
+        "import sys; sys.modules['redis'] = None\n"
+        "import django; django.setup()\n"
+        "from django_tasks.brokers import open_broker\n"
+        "try:\n    open_broker('redis://localhost/0')\n"
+        "except Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("ImproperlyConfigured"), done.stderr
+    assert "pip install 'django-tasks-engine[redis]'" in done.stdout
