@@ -8,9 +8,11 @@ while it has work, lets go of those past their age once it idles, and renews the
 import logging
 import threading
 import time
-from typing import Final
+from typing import Any, Final
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -22,14 +24,20 @@ _slot = threading.local()
 
 def tidy_after_task() -> None:
     """Make sure that the next task finds working connections, in autocommit, and none of this task's transactions."""
-    opened = [connection for connection in connections.all(initialized_only=True) if connection.connection is not None]
-    if not opened:
+    known: dict[str, BaseDatabaseWrapper] | None = getattr(_slot, "known", None)
+    if known is None:
+        # Once a thread; from then on Django tells. Asking it for its connections costs as much as running a short task.
+        known = _slot.known = {connection.alias: connection for connection in connections.all(initialized_only=True)}
+    if not known:
         return
-    for connection in opened:
+    for connection in known.values():
+        if connection.connection is None:
+            continue
         if connection.in_atomic_block or connection.needs_rollback:
             logger.warning("A task left a transaction open on the database %r; it was rolled back", connection.alias)
-            connection.close()
+            # First: closed inside a block, a connection would never be opened again.
             connection.in_atomic_block = False
+            connection.close()
             connection.needs_rollback = False
             connection.savepoint_ids = []
             connection.atomic_blocks = []
@@ -41,6 +49,16 @@ def tidy_after_task() -> None:
         _slot.since = now
     elif now - since > LONGEST_USE:
         tidy_after_idling()
+
+
+def _note(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    # Called in the thread that connects.
+    known: dict[str, BaseDatabaseWrapper] | None = getattr(_slot, "known", None)
+    if known is not None:
+        known[connection.alias] = connection
+
+
+connection_created.connect(_note, dispatch_uid="django_tasks.worker.dbconnections")
 
 
 def tidy_after_idling() -> None:
