@@ -132,7 +132,10 @@ def _judge_value(name: str, value: Any) -> tuple[str, Severity] | None:
         ours = "db://default, the model TaskResult of ours" if value == "django-db" else "cache://default"
         return f"the same as {ours}", Severity.COUNTS
     if name == "BROKER_TRANSPORT_OPTIONS" and "visibility_timeout" in value:
-        return "visibility_timeout is not needed: leases are renewed while a task runs. Keep it while Celery's workers run", Severity.LOOK
+        instead = (
+            "visibility_timeout need not outlast tasks: claims are renewed. On Redis keep it while Celery's workers run, on SQS for crashes"
+        )
+        return instead, Severity.LOOK
     return None
 
 
