@@ -3,22 +3,23 @@
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final
 
 from django_tasks import clock
 from django_tasks.brokers.broker import Consumer
-from django_tasks.brokers.kombu import delays, wire
+from django_tasks.brokers.kombu import delays
 from django_tasks.brokers.kombu.connecting import Server
 from django_tasks.brokers.kombu.declaring import Declared, declare, declared
-from django_tasks.brokers.kombu.envelopes import earlier_deliveries, envelope_of, outgoing, task_key
+from django_tasks.brokers.kombu.envelopes import envelope_of, outgoing, task_key
+from django_tasks.brokers.kombu.frames import Cutter, ack, reject
+from django_tasks.brokers.kombu.held import Held, delivery_of, last_in_a_row
 from django_tasks.brokers.kombu.publishing import Publisher
 from django_tasks.brokers.kombu.redeliveries import Redeliveries
 from django_tasks.brokers.kombu.waking import Alarm
 from django_tasks.brokers.kombu.window import Window
 from django_tasks.conf import settings
-from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Settlement
+from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Envelope, Settlement
 
 #: Seconds between two looks at the heartbeat.
 _HEARTBEAT: Final = 1.0
@@ -28,20 +29,6 @@ _UNWANTED: Final = 1.0
 _LINGER: Final = 0.03
 #: Seconds between extensions that the worker sees to; an AMQP connection's deliveries have no lease beside its heartbeat.
 _LEASE: Final = 60.0
-
-
-@dataclass(slots=True)
-class _Held:
-    """A delivery that the server waits to hear of."""
-
-    tag: int
-    message: Any
-    queue: Declared
-    window: str
-    key: str
-    again: bool
-    #: When it may be handed out, if it has to wait.
-    due: float = 0.0
 
 
 class AMQPConsumer(Consumer):
@@ -61,11 +48,12 @@ class AMQPConsumer(Consumer):
         self._connections = 0
         self._queues: list[Declared] = []
         self._window: Window | None = None
-        #: By delivery tag, oldest first: all that is unsettled on this channel.
-        self._outstanding: dict[int, _Held] = {}
-        self._ready: deque[_Held] = deque()
-        self._unexplained: deque[_Held] = deque()
-        self._fresh_redeliveries: list[_Held] = []
+        self._cutter: Any = None
+        #: By tag, oldest first: all that is unsettled on this channel.
+        self._outstanding: dict[str, Held] = {}
+        self._ready: deque[Held] = deque()
+        self._unexplained: deque[Held] = deque()
+        self._fresh_redeliveries: list[Held] = []
         self._ticked = 0.0
         self._wanted = clock.monotonic()
 
@@ -85,13 +73,12 @@ class AMQPConsumer(Consumer):
                 if now - self._wanted > _UNWANTED:
                     self._give_back_what_waits()
             self._collect(limit, now + timeout, lingering=lingering)
-            return [self._delivery(held, *more) for held, more in self._taken(limit)]
+            return self._taken(limit)
 
     def _collect(self, limit: int, deadline: float, *, lingering: bool) -> None:
         transport = self._connection.transport
         while True:
-            while transport.has_frame() or transport.has_bytes():
-                self._connection.on_inbound_frame(transport.read_frame())
+            self._read_what_is_here()
             self._sort_redeliveries()
             now = clock.monotonic()
             if limit > 0 and self._ready:
@@ -102,7 +89,7 @@ class AMQPConsumer(Consumer):
                 pause = self._pause(deadline - now)
             readable, rung = self._alarm.wait(transport.sock, max(0.0, pause))
             if readable:
-                self._connection.on_inbound_frame(transport.read_frame())
+                transport.fill()
                 continue
             if rung or (limit > 0 and self._ready):
                 return
@@ -118,26 +105,32 @@ class AMQPConsumer(Consumer):
             pause = min(pause, self._unexplained[0].due - clock.monotonic())
         return pause
 
-    def _taken(self, limit: int) -> Iterable[tuple[_Held, tuple[int, Any]]]:
+    def _read_what_is_here(self) -> None:
+        """Take in what has been read of the connection."""
+        transport, window = self._connection.transport, self._window_of_this_channel()
+        while True:
+            for one in transport.cut(self._cutter):
+                # What py-amqp does for the frames that it sees: without it, the connection would look dead.
+                self._connection.bytes_recv += 1
+                queue = window.sources.get(one.consumer)
+                if queue is None:
+                    self._write([reject(self._channel.channel_id, one.number, requeue=True)])
+                    continue
+                envelope = envelope_of(one.properties, one.body, one.exchange, one.routing_key, queue.name)
+                self._hold(one.number, envelope, queue, one.consumer, again=one.again)
+            if transport.has_frame():
+                # Something else, or a message in several pieces.
+                self._connection.on_inbound_frame(transport.read_frame())
+            elif transport.has_bytes():
+                transport.fill()
+            else:
+                return
+
+    def _taken(self, limit: int) -> list[Delivery]:
         taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
         again = [held.key for held in taken if held.again and held.key]
         known = self._redeliveries.count(list(dict.fromkeys(again))) if again else {}
-        for held in taken:
-            starts, death = known.get(held.key, (1, None)) if held.again else (0, None)
-            yield held, (max(0, starts), death)
-
-    def _delivery(self, held: _Held, starts: int, death: Any) -> Delivery:
-        envelope = envelope_of(held.message, held.queue.name)
-        earlier = 0
-        if DELIVERY_COUNT in envelope.headers:
-            if held.again and held.queue.quorum:
-                # The server's own count, which knows nothing of what was never started.
-                headers = {name: value for name, value in envelope.headers.items() if name != DELIVERY_COUNT}
-                envelope = replace(envelope, headers=headers)
-            else:
-                earlier = earlier_deliveries(envelope.headers)
-        tag = f"{self._connections}.{held.tag}"
-        return Delivery(envelope, f"{tag}:{held.key}", held.queue.name, 1 + earlier + starts, death)
+        return [delivery_of(held, *known.get(held.key, (1, None))) if held.again else delivery_of(held) for held in taken]
 
     def _sort_redeliveries(self) -> None:
         """Let those redeliveries through whose row tells what happened; the others wait for it, for a while."""
@@ -155,13 +148,16 @@ class AMQPConsumer(Consumer):
             self._ready.append(self._unexplained.popleft())
 
     def _on_message(self, held_queue: Declared, window: str, message: Any) -> None:
+        # The slow way, by py-amqp: a message that came in several pieces.
         info = message.delivery_info
-        properties = message.properties
-        key = task_key(properties.get("application_headers") or {}, properties)
-        held = _Held(info["delivery_tag"], message, held_queue, window, key, again=info["redelivered"])
-        self._outstanding[held.tag] = held
-        if self._window is not None:
-            self._window.arrived(window)
+        envelope = envelope_of(message.properties, message.body, info["exchange"], info["routing_key"], held_queue.name)
+        self._hold(info["delivery_tag"], envelope, held_queue, window, again=info["redelivered"])
+
+    def _hold(self, number: int, envelope: Envelope, queue: Declared, window: str, *, again: bool) -> None:
+        key = task_key(envelope.headers, envelope.properties)
+        tag = f"{self._connections}.{number}:{key}"
+        held = self._outstanding[tag] = Held(number, tag, envelope, queue, window, key, again)
+        self._window_of_this_channel().held[window] += 1
         if held.again:
             self._fresh_redeliveries.append(held)
         else:
@@ -171,15 +167,14 @@ class AMQPConsumer(Consumer):
 
     def _open(self, limit: int) -> bool:
         """Ask the server for what is missing; say whether it is a new window, which fills from nothing."""
-        assert self._window is not None  # noqa: S101
-        return self._window.widen(limit, waiting=len(self._ready), outstanding=len(self._outstanding))
+        return self._window_of_this_channel().widen(limit, waiting=len(self._ready), outstanding=len(self._outstanding))
 
     def _give_back_what_waits(self) -> None:
         """End the window, and return what nobody asked for, so that others get it."""
-        assert self._window is not None  # noqa: S101
-        if not (self._window.is_open or self._ready or self._unexplained or self._fresh_redeliveries):
+        window = self._window_of_this_channel()
+        if not (window.is_open or self._ready or self._unexplained or self._fresh_redeliveries):
             return
-        self._window.close()
+        window.close()
         self._await_answer()
         waiting = [*self._ready, *self._unexplained, *self._fresh_redeliveries]
         self._ready.clear()
@@ -187,13 +182,13 @@ class AMQPConsumer(Consumer):
         self._fresh_redeliveries.clear()
         # What came again has not been counted for it yet: its next hand-out will be.
         self._redeliveries.count_back([held.key for held in waiting if held.key and not held.again])
-        self._write(wire.reject(self._channel.channel_id, self._drop(held).tag, requeue=True) for held in waiting)
+        self._write(reject(self._channel.channel_id, self._drop(held).number, requeue=True) for held in waiting)
 
     # ---- settling
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Carry out all settlements in one write; what an earlier connection had received is passed over."""
-        found = [(held, settlement) for settlement in settlements if (held := self._find(settlement.delivery)) is not None]
+        found = [(held, settlement) for settlement in settlements if (held := self._outstanding.get(settlement.delivery.tag)) is not None]
         if not found:
             return
         with self._translating("settling"):
@@ -215,7 +210,7 @@ class AMQPConsumer(Consumer):
         # The server carries out what a channel says in order; to this it answers.
         self._channel.basic_qos(0, 0, False)
 
-    def _redeliveries_settled(self, found: Sequence[tuple[_Held, Settlement]]) -> None:
+    def _redeliveries_settled(self, found: Sequence[tuple[Held, Settlement]]) -> None:
         uncounted = [held.key for held, one in found if _goes_back(one) and not one.counted and held.key]
         if uncounted:
             self._redeliveries.count_back(uncounted)
@@ -223,7 +218,7 @@ class AMQPConsumer(Consumer):
         if over:
             self._redeliveries.forget(over)
 
-    def _acknowledge(self, gone: dict[int, Settlement]) -> Iterable[bytes]:
+    def _acknowledge(self, gone: dict[str, Settlement]) -> Iterable[bytes]:
         channel_id = self._channel.channel_id
         rejected = [
             tag
@@ -233,34 +228,24 @@ class AMQPConsumer(Consumer):
         for tag in rejected:
             # The server gives its copy to the queue's dead letter exchange.
             del gone[tag]
-            yield wire.reject(channel_id, self._drop(self._outstanding[tag]).tag, requeue=False)
+            yield reject(channel_id, self._drop(self._outstanding[tag]).number, requeue=False)
         # The oldest ones in a row go with one frame: everything up to the last of them.
-        last, count = 0, 0
-        for tag in self._outstanding:
-            if tag not in gone:
-                break
-            last, count = tag, count + 1
-        if count > 1:
-            yield wire.ack(channel_id, last, multiple=True)
+        last = last_in_a_row(self._outstanding, gone)
+        if last:
+            yield ack(channel_id, last, multiple=True)
         for tag in gone:
-            self._drop(self._outstanding[tag])
-            if count <= 1 or tag > last:
-                yield wire.ack(channel_id, tag, multiple=False)
+            number = self._drop(self._outstanding[tag]).number
+            if number > last:
+                yield ack(channel_id, number, multiple=False)
 
-    def _return(self, held: _Held) -> bytes:
-        return wire.reject(self._channel.channel_id, self._drop(held).tag, requeue=True)
+    def _return(self, held: Held) -> bytes:
+        return reject(self._channel.channel_id, self._drop(held).number, requeue=True)
 
-    def _drop(self, held: _Held) -> _Held:
+    def _drop(self, held: Held) -> Held:
         del self._outstanding[held.tag]
         if self._window is not None:
             self._window.left(held.window)
         return held
-
-    def _find(self, delivery: Delivery) -> _Held | None:
-        connection, _, number = delivery.tag.partition(":")[0].partition(".")
-        if self._channel is None or connection != str(self._connections):
-            return None
-        return self._outstanding.get(int(number))
 
     def _publish_delayed(self, settlements: Sequence[Settlement]) -> None:
         if not settlements:
@@ -275,7 +260,7 @@ class AMQPConsumer(Consumer):
             wait = delays.seconds_until(one.until, now)
             message.exchange, message.routing_key = delays.FIRST_EXCHANGE, delays.routing_key(queue.name, wait)
             count = one.delivery.deliveries - (0 if one.counted else 1)
-            message.message.properties["application_headers"][DELIVERY_COUNT] = count
+            message.properties["application_headers"][DELIVERY_COUNT] = count
             messages.append(message)
             queues[queue.name] = queue
         self._publisher.publish(messages, queues.values(), queues.values())
@@ -315,6 +300,7 @@ class AMQPConsumer(Consumer):
         self._channel = self._connection.channel()
         # Bodies are bytes, whatever their encoding says.
         self._channel.auto_decode = False
+        self._cutter = Cutter(self._channel.channel_id)
         self._attend()
         self._wanted = clock.monotonic()
 

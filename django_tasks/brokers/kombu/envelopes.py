@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from amqp.basic_message import Message
-
 from django_tasks.brokers.kombu.declaring import Declared
 from django_tasks.brokers.kombu.delays import LADDER, without_delay
 from django_tasks.conf import settings
@@ -25,7 +23,8 @@ class Outgoing:
     """A message on its way, and where to. ``mandatory``: that no queue takes it is an error."""
 
     envelope: Envelope
-    message: Any
+    #: Under py-amqp's names; its headers are a dictionary of its own.
+    properties: dict[str, Any]
     exchange: str
     routing_key: str
     mandatory: bool
@@ -39,43 +38,41 @@ def outgoing(envelope: Envelope, queue: Declared) -> Outgoing:
     elif not exchange:
         routing_key = envelope.queue
     fanout = queue.queue.exchange.type == "fanout" and exchange == queue.queue.exchange.name
-    return Outgoing(envelope, message_of(envelope, queue.most_priority), exchange, routing_key, mandatory=not fanout)
+    return Outgoing(envelope, properties_of(envelope, queue.most_priority), exchange, routing_key, mandatory=not fanout)
 
 
-def message_of(envelope: Envelope, most_priority: int) -> Any:
-    """Build the AMQP message."""
+def properties_of(envelope: Envelope, most_priority: int) -> dict[str, Any]:
+    """Return the AMQP properties, the headers among them."""
     given = envelope.properties
-    properties = {name: given[name] for name in _PROPERTIES if given.get(name)}
     mode = settings.TASK_DEFAULT_DELIVERY_MODE
-    return Message(
-        envelope.body,
-        content_type=envelope.content_type,
-        content_encoding=envelope.content_encoding,
-        application_headers=dict(envelope.headers),
-        delivery_mode=_MODES.get(mode, mode) if given.get("delivery_mode") != 1 else 1,
-        priority=max(0, min(most_priority, envelope.priority)),
-        **properties,
-    )
+    properties = {
+        "content_type": envelope.content_type,
+        "content_encoding": envelope.content_encoding,
+        "application_headers": dict(envelope.headers),
+        "delivery_mode": _MODES.get(mode, mode) if given.get("delivery_mode") != 1 else 1,
+        "priority": max(0, min(most_priority, envelope.priority)),
+    }
+    for name in _PROPERTIES:
+        if value := given.get(name):
+            properties[name] = value
+    return properties
 
 
-def envelope_of(message: Any, queue: str) -> Envelope:
-    """Read what arrived from ``queue``, which need not be where it was sent to."""
-    given = message.properties
-    headers = given.get("application_headers") or {}
-    info = message.delivery_info
-    exchange, routing_key = info["exchange"], without_delay(info["routing_key"])
+def envelope_of(properties: dict[str, Any], body: Any, exchange: str, routing_key: str, queue: str) -> Envelope:
+    """Read what arrived from ``queue``, which need not be where it was sent to. The properties become the envelope's."""
+    headers = properties.pop("application_headers", None) or {}
+    content_type = properties.pop("content_type", None) or "application/data"
+    content_encoding = properties.pop("content_encoding", None) or "binary"
+    routing_key = without_delay(routing_key)
     if exchange.startswith(LADDER):
         # From the ladder of delays, which keeps no record of where the message was sent to first.
         exchange, routing_key = "", queue
-    priority = given.get("priority") or 0
-    properties = {name: value for name, value in given.items() if name not in _IN_FIELDS}
+    priority = properties["priority"] = properties.get("priority") or 0
     properties["delivery_info"] = {"exchange": exchange, "routing_key": routing_key}
-    properties["priority"] = priority
-    body = message.body
     return Envelope(
         body=body if type(body) is bytes else body.encode() if isinstance(body, str) else bytes(body or b""),
-        content_type=given.get("content_type") or "application/data",
-        content_encoding=given.get("content_encoding") or "binary",
+        content_type=content_type,
+        content_encoding=content_encoding,
         headers=headers,
         properties=properties,
         queue=queue,
@@ -83,9 +80,6 @@ def envelope_of(message: Any, queue: str) -> Envelope:
         exchange=exchange,
         routing_key=routing_key,
     )
-
-
-_IN_FIELDS: Final = frozenset({"application_headers", "content_type", "content_encoding", "priority"})
 
 
 def task_key(headers: Mapping[str, Any], properties: Mapping[str, Any]) -> str:

@@ -39,9 +39,11 @@ class Window:
         self._size = 0
         self._names: dict[str, Declared] = {}
         #: Consumers that are cancelled, but may still be sent what was under way.
-        self._ended: deque[str] = deque()
+        self.ended: deque[str] = known.ended if known is not None else deque()
         #: What is unsettled of each consumer.
         self.held: Counter[str] = known.held if known is not None else Counter()
+        #: The queue of each consumer, of ended ones too.
+        self.sources: dict[str, Declared] = known.sources if known is not None else {}
 
     @property
     def is_open(self) -> bool:
@@ -88,7 +90,7 @@ class Window:
     def _consume(self) -> None:
         for queue in self._queues:
             name = f"django-tasks-{next(_numbers)}"
-            self._names[name] = queue
+            self._names[name] = self.sources[name] = queue
             self._channel.basic_consume(
                 queue.queue.name,
                 name,
@@ -108,9 +110,11 @@ class Window:
             # By hand: py-amqp forgets the callback only with an answer, which is not waited for.
             self._channel.send_method(spec.Basic.Cancel, "sb", (name, True))
             self._channel.cancel_callbacks.pop(name, None)
-            self._ended.append(name)
-        while len(self._ended) > _REMEMBERED:
-            self._channel.callbacks.pop(self._ended.popleft(), None)
+            self.ended.append(name)
+        while len(self.ended) > _REMEMBERED:
+            forgotten = self.ended.popleft()
+            self._channel.callbacks.pop(forgotten, None)
+            self.sources.pop(forgotten, None)
         self._names = {}
         self._size = 0
 

@@ -1,8 +1,6 @@
-"""AMQP frames of this package's own making: reading many with one system call, and settlements written as one burst."""
+"""kombu's connection to RabbitMQ, with a transport that reads as much as there is with one system call."""
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from struct import Struct
 from typing import Any
 
@@ -10,13 +8,11 @@ from amqp.exceptions import UnexpectedFrame
 from amqp.transport import SSLTransport, TCPTransport
 from kombu.transport import pyamqp
 
+from django_tasks.brokers.kombu.frames import END, Arrival, Cutter
+
 #: Bytes asked of the socket at once.
 _CHUNK = 65536
 _HEADER = Struct(">BHI")
-_FRAME_END = 0xCE
-#: type, channel, size, class, method, delivery tag, flag, end: basic.ack and basic.reject have one shape.
-_SETTLEMENT = Struct(">BHIHHQBB")
-_BASIC, _ACK, _REJECT = 60, 80, 90
 
 
 class _Buffered:
@@ -26,7 +22,6 @@ class _Buffered:
     connected: bool
     _received: bytes = b""
     _position: int = 0
-    _gathered: bytearray | None = None
 
     def read_frame(self, *_: Any) -> tuple[int, int, bytes]:
         """Return the next frame: type, channel, payload. Raises OSError; after a TimeoutError nothing is lost."""
@@ -37,31 +32,15 @@ class _Buffered:
                 end = start + 7 + size
                 if end < len(buffer):
                     self._position = end + 1
-                    if buffer[end] != _FRAME_END:
+                    if buffer[end] != END:
                         raise UnexpectedFrame(f"a frame ends with {buffer[end]:#x}")
                     return kind, channel, buffer[start + 7 : end]
-            self._fill()
+            self.fill()
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write, or gather what is written while ``gathering``."""
-        if self._gathered is None:
-            super().write(data)  # type: ignore[misc]
-            return
-        self._gathered += data
-        if len(self._gathered) >= _CHUNK:
-            whole, self._gathered = self._gathered, bytearray()
-            super().write(whole)  # type: ignore[misc]
-
-    @contextmanager
-    def gathering(self) -> Iterator[None]:
-        """Send many small writes as few large ones."""
-        self._gathered = bytearray()
-        try:
-            yield
-            rest, self._gathered = self._gathered, None
-            self.write(rest)
-        finally:
-            self._gathered = None
+    def cut(self, cutter: Cutter) -> list[Arrival]:
+        """Return the messages that lie whole in the buffer, up to the first frame of another kind."""
+        found, self._position = cutter.cut(self._received, self._position)
+        return found
 
     def has_frame(self) -> bool:
         """Whether ``read_frame`` has one without waiting."""
@@ -76,7 +55,8 @@ class _Buffered:
         pending = getattr(self.sock, "pending", None)
         return pending is not None and pending() > 0
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Read what is there; wait, as long as the socket may, while there is nothing. Raises OSError."""
         if self.sock is None:
             raise OSError("the connection is closed")
         try:
@@ -121,13 +101,3 @@ class AMQPSTransport(pyamqp.SSLTransport):
     """kombu's transport for amqps://, with our connection."""
 
     Connection = AMQPConnection
-
-
-def ack(channel_id: int, tag: int, *, multiple: bool) -> bytes:
-    """Return the frame of basic.ack; with ``multiple``, of every delivery up to this tag."""
-    return _SETTLEMENT.pack(1, channel_id, 13, _BASIC, _ACK, tag, multiple, _FRAME_END)
-
-
-def reject(channel_id: int, tag: int, *, requeue: bool) -> bytes:
-    """Return the frame of basic.reject."""
-    return _SETTLEMENT.pack(1, channel_id, 13, _BASIC, _REJECT, tag, requeue, _FRAME_END)
