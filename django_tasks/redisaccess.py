@@ -87,11 +87,19 @@ class RedisServer:
         try:
             yield self.client
         except RedisError as error:
-            if isinstance(error, RedisConnectionError | RedisTimeoutError) and not isinstance(error, AuthenticationError):
-                self._turn_from(at)
-            raise OperationalError(
-                f"{doing} failed at {self.urls[at]}: {str(error) or type(error).__name__}.{_hint(error, self.setting)}"
-            ) from error
+            raise self.failure(error, doing, at) from error
+
+    @property
+    def at(self) -> int:
+        """Number of the address in use, for ``failure``."""
+        return self._at
+
+    def failure(self, error: RedisError, doing: str, at: int) -> OperationalError:
+        """Say what went wrong with address ``at``; when it does not answer, turn to the next one."""
+        if isinstance(error, RedisConnectionError | RedisTimeoutError) and not isinstance(error, AuthenticationError):
+            self._turn_from(at)
+        what = str(error) or type(error).__name__
+        return OperationalError(f"{doing} failed at {self.urls[at]}: {what}.{_hint(error, self.setting)}")
 
     def close(self) -> None:
         """Close all connections; the next command opens new ones."""

@@ -32,6 +32,8 @@ _MESSAGES: Final = 1000
 _BYTES: Final = 4 * 1024 * 1024
 #: A delayed message that is due within these seconds is announced, so that nobody sleeps past it.
 _SOON: Final = 2.0
+#: Most pairs of queue and priority whose keys are remembered.
+_PLACES: Final = 1000
 
 
 class RedisBroker(Broker):
@@ -51,6 +53,8 @@ class RedisBroker(Broker):
         self._options = options
         patience, limit = settings.BROKER_POOL_ACQUIRE_TIMEOUT, options.get("max_connections") or settings.BROKER_POOL_LIMIT
         self._lines = Lines(server, most=limit, patience=settings.BROKER_CONNECTION_TIMEOUT if patience is None else patience)
+        #: For a queue and a priority: the keys that publishing one message needs, and the priority that kombu is told.
+        self._places: dict[tuple[str, int], tuple[tuple[str, str, str], int]] = {}
         #: Queues that are known to be no broadcasts.
         self._checked: set[str] = set()
         _brokers.add(self)
@@ -87,9 +91,16 @@ class RedisBroker(Broker):
             line.transaction(commands)
 
     def _publish_one(self, envelope: Envelope) -> None:
-        keys, queue = self.keys, envelope.queue
-        payload = wire.write(envelope, self._said_to_kombu(envelope.priority))
-        names = (keys.list_of(queue, keys.label(envelope.priority)), keys.bell(queue), keys.queues)
+        queue, priority = envelope.queue, envelope.priority
+        place = self._places.get((queue, priority))
+        if place is None:
+            keys = self.keys
+            names = (keys.list_of(queue, keys.label(priority)), keys.bell(queue), keys.queues)
+            place = names, self._said_to_kombu(priority)
+            if len(self._places) < _PLACES:
+                self._places[queue, priority] = place
+        names, said = place
+        payload = wire.write(envelope, said)
         with self._lines.line("Publishing 1 message") as line:
             script("publish").call(line, names, payload, queue)
 

@@ -4,9 +4,9 @@ redis-py's client looks up, times and traces each command, which takes longer th
 connection and reads the answer.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -113,6 +113,43 @@ class Line:
             self.connection.disconnect()
 
 
+class Loan:
+    """A line for the length of a ``with`` block. By hand: a generator would take longer than packing a command."""
+
+    __slots__ = ("_at", "_doing", "_line", "_lines")
+
+    def __init__(self, lines: "Lines", doing: str) -> None:
+        self._lines = lines
+        self._doing = doing
+
+    def __enter__(self) -> Line:
+        lines = self._lines
+        lines.enter(self._doing)
+        self._at = lines.server.at
+        try:
+            self._line = lines.take()
+        except RedisError as error:
+            lines.leave()
+            raise lines.server.failure(error, self._doing, self._at) from error
+        except BaseException:
+            lines.leave()
+            raise
+        return self._line
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        lines = self._lines
+        try:
+            if error is None or isinstance(error, ResponseError):
+                lines.give_back(self._line)
+            elif isinstance(error, RedisError):
+                # The others were opened to the same place.
+                lines.close()
+        finally:
+            lines.leave()
+        if isinstance(error, RedisError):
+            raise lines.server.failure(error, self._doing, self._at) from error
+
+
 class Lines:
     """Idle lines to a server, the one used last first. Safe for threads; ``forget`` is for forked children."""
 
@@ -126,35 +163,41 @@ class Lines:
     def forget(self) -> None:
         """Begin anew without closing anything: in a forked child, the connections are the parent's."""
         self._idle: list[Line] = []
-        self._room = threading.BoundedSemaphore(self._most) if self._most else None
+        # Tokens in a queue and not a semaphore: that is written in Python, this in C.
+        self._room: SimpleQueue[None] | None = SimpleQueue() if self._most else None
+        for _ in range(self._most or 0):
+            self.leave()
 
-    @contextmanager
-    def line(self, doing: str) -> Iterator[Line]:
+    def line(self, doing: str) -> Loan:
         """Lend a line. What goes wrong is raised as OperationalError: ``doing`` says what was being done."""
-        if self._room is not None and not self._room.acquire(timeout=self._patience):
+        return Loan(self, doing)
+
+    def enter(self, doing: str) -> None:
+        """Wait until one more line may be used."""
+        if self._room is None:
+            return
+        try:
+            self._room.get(timeout=self._patience)
+        except Empty:
             raise OperationalError(
                 f"{doing} failed: none of {self._most} connections to {self.server.urls[0]} got free in {self._patience:g} s;"
                 " BROKER_POOL_LIMIT says how many there may be"
-            )
-        try:
-            with self.server.reaching(doing):
-                line = self._take()
-                try:
-                    yield line
-                except ResponseError:
-                    self._idle.append(line)
-                    raise
-                except RedisError:
-                    # The others were opened to the same place.
-                    self.close()
-                    raise
-                if self._most != 0:
-                    self._idle.append(line)
-        finally:
-            if self._room is not None:
-                self._room.release()
+            ) from None
 
-    def _take(self) -> Line:
+    def leave(self) -> None:
+        """Let the next one in."""
+        if self._room is not None:
+            self._room.put(None)
+
+    def give_back(self, line: Line) -> None:
+        """Keep a line for the next one who asks."""
+        if self._most != 0:
+            self._idle.append(line)
+        else:
+            line.close()
+
+    def take(self) -> Line:
+        """Return a line that works, as far as can be seen."""
         while self._idle:
             try:
                 line = self._idle.pop()
