@@ -165,9 +165,12 @@ def test_the_command_lists_the_findings_and_fails_while_something_must_change(pr
 
 
 def test_a_password_is_not_told(project):
-    """Reports are sent around: no address of the settings is shown."""
+    """Reports are sent around: no login of an address is shown."""
+    (project / "start.sh").write_text("celery -A p -b redis://:secret@h worker\n")
+    (project / "shop/start.py").write_text("x = 'celery -A p -b redis://me:secret@h worker'\n")
     status, text = run("--json", ".")
     assert status == 1
+    assert "start.py" in text
     assert "CELERY_BROKER_URL" in text
     assert "secret" not in text
 
@@ -256,7 +259,7 @@ def test_settings_without_a_prefix_are_told_their_names(tmp_path):
     """A Celery app that reads bare names, or a module of its own, or another prefix: none of it counts here."""
     files = {
         "proj/celery.py": "from celery import Celery\na = Celery()\na.config_from_object('django.conf:settings')\n",
-        "proj/settings.py": "BROKER_URL = 'redis://'\nbroker_url = 1\nTIMEOUT = 3\n",
+        "proj/settings.py": "BROKER_URL = 'redis://'\nbroker_url = 1\nTIMEOUT = 3\nMIDDLEWARE = []\nDATABASE_URL = 'x'\n",
         "other/celery.py": "from celery import Celery\na = Celery()\na.config_from_object('other.celeryconfig')\n",
         "other/celeryconfig.py": "task_acks_late = True\n",
         "third/celery.py": "from celery import Celery\na = Celery()\na.config_from_object('django.conf:settings', namespace='JOBS')\n",
@@ -266,7 +269,7 @@ def test_settings_without_a_prefix_are_told_their_names(tmp_path):
     assert texts["BROKER_URL = …"] == (CHANGE, 'DJANGO_TASKS["BROKER_URL"]: Celery read it without a prefix, which counts for nothing here')
     assert 'DJANGO_TASKS["TASK_ACKS_LATE"]' in texts["task_acks_late = True"][1]
     assert "CELERY_TASK_TIME_LIMIT" in texts["JOBS_TASK_TIME_LIMIT = 3"][1]
-    assert not any("TIMEOUT" in what or "FLAVOUR" in what for what in texts)
+    assert not any(name in what for what in texts for name in ("TIMEOUT", "FLAVOUR", "MIDDLEWARE", "DATABASE_URL"))
 
 
 def test_settings_in_classes_and_tests_are_found(tmp_path):
@@ -284,6 +287,23 @@ def test_it(settings):
         (4, COUNTS),
         (5, CHANGE),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "severity", "instead"),
+    [
+        ("CELERY_SEND_TASK_SENT_EVENT = True", LOOK, "no effect"),
+        ("CELERY_TASK_SERIALIZER = 'signed-pickle'", LOOK, "registered with kombu"),
+        ("CELERY_BROKER_TRANSPORT_OPTIONS = {'visibility_timeout': HOUR, **more}", LOOK, "visibility_timeout"),
+        ("CELERY_TASK_TIME_LIMIT = timedelta(hours=1)", COUNTS, "Seconds"),
+        ("CELERY_WORKER_POOL = env('POOL')", COUNTS, "How a worker runs tasks"),
+    ],
+)
+def test_a_setting_is_judged_by_its_value_where_that_can_be_read(tmp_path, text, severity, instead):
+    """Values that are computed are left to the system checks."""
+    [(told, answer)] = said(tmp_path, text, "proj/settings.py")
+    assert told is severity
+    assert instead in answer
 
 
 @pytest.mark.parametrize(
@@ -317,7 +337,7 @@ def test_an_import_is_never_passed_over(tmp_path, text, severity, instead):
 
 
 @pytest.mark.parametrize(
-    "text", ["from .celery import app", "import celerity", "x = 'celery'", "from sentry_sdk import init", "app.pool()"]
+    "text", ["from .celery import app", "import celerity", "x = 'celery'", "x = 'celery.log'", "from sentry_sdk import init", "app.pool()"]
 )
 def test_what_is_not_celerys_is_left_alone(tmp_path, text):
     """Modules of the project, other packages, and names that only look alike."""
@@ -360,6 +380,7 @@ def test_an_app_is_followed_through_the_modules_that_hand_it_on(tmp_path):
         ("${CELERY_BIN} -A $APP multi start $NODES", "no counterpart: one service for each worker"),
         ("celery -A proj flower", "Flower watches events"),
         ("celeryd -c 3", "python manage.py runworker -c 3"),
+        ("celery -A p worker -P ${POOL}", "python manage.py runworker -P ${POOL}; ${POOL} must be"),
         ("celery -A proj worker -c '", "python manage.py runworker"),
     ],
 )
@@ -369,7 +390,35 @@ def test_a_command_line_is_translated(line, ours):
     assert found.instead.startswith(ours)
 
 
-@pytest.mark.parametrize("line", ["The celery worker that runs", "celery is a vegetable", "pip install celery", "proj/celery.py", "celery"])
+@pytest.mark.parametrize(
+    ("text", "line", "ours"),
+    [
+        ('"command": "uv run celery --app p worker -l DEBUG",', 1, "python manage.py runworker -l DEBUG"),
+        ("Run `celery -A p worker -c 2` then", 1, "python manage.py runworker -c 2 then"),
+        ("a:\n  image: x\n  command: [\n    'celery', '-A',\n    'p', 'worker'\n  ]", 4, "python manage.py runworker"),
+        ("Environment=CELERY_BIN=/x/celery\nExecStart=/bin/sh -c '${CELERY_BIN} -A p beat'", 2, "python manage.py runbeat"),
+        ("container_name: celery worker -A", 0, ""),
+        ("image: proj/celery:latest", 0, ""),
+    ],
+)
+def test_a_command_is_found_in_the_files_of_other_programs(tmp_path, text, line, ours):
+    """As a value of JSON, in a sentence, over several lines, behind a variable; titles and images are none."""
+    found = [(number, instead) for number, _, _, instead in findings(tmp_path, {"some.yml": text})]
+    assert [number for number, _ in found] == ([line] if line else [])
+    assert all(instead.startswith(ours) for _, instead in found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "The celery worker that runs",
+        "celery is a vegetable",
+        "docker compose up -d celerybeat celeryworker",
+        "pip install celery",
+        "proj/celery.py",
+        "celery",
+    ],
+)
 def test_a_sentence_is_no_command(line):
     """Texts that only speak of Celery are left alone."""
     assert list(translate(line)) == []

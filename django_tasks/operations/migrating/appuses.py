@@ -61,7 +61,9 @@ def _check_made(source: Source) -> Iterator[Finding]:
     for call, name in found.calls:
         moved = [f"{word.arg} is {_ARGUMENTS[word.arg]}" for word in call.keywords if word.arg in _ARGUMENTS]
         line = f"from django_tasks import app{f' as {name}' if name and name != 'app' else ''}"
-        instead = f"{line}; or remove the module, since nothing has to make an app" + (f". Settings: {', '.join(moved)}" if moved else "")
+        instead = f"{line}; or remove the module, since nothing has to make an app (what else is in it: an AppConfig.ready)" + (
+            f". Settings: {', '.join(moved)}" if moved else ""
+        )
         yield Finding(
             path=source.shown, line=call.lineno, what=f"{name + ' = ' if name else ''}Celery(…)", instead=instead, severity=Severity.CHANGE
         )

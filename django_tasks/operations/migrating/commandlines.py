@@ -32,8 +32,8 @@ class Line:
 def words(text: str) -> list[str]:
     """Split a line into words: a shell's line, or a list of texts as JSON and YAML write it. Never raises."""
     text = text.strip().rstrip("\\")
-    if re.search(r'\[\s*"', text):
-        text = text.replace('",', '" ').replace("[", " ").replace("]", " ")
+    if re.match(r"""[\[\s]*["']""", text):
+        text = re.sub(r"""(["'])\s*,""", r"\1 ", text).replace("[", " ").replace("]", " ")
     try:
         found = shlex.split(text, comments=False)
     except ValueError:
@@ -52,7 +52,8 @@ def translate(text: str) -> Iterator[Line]:
     parts = words(text)
     for position, word in enumerate(parts):
         name = word.rpartition("/")[2]
-        if name in _OLD:
+        # Services are called so as well: `docker compose up celerybeat`.
+        if name in _OLD and (position == 0 or name != word or "".join(parts[position + 1 : position + 2]).startswith("-")):
             yield _translate(_OLD[name], _until_end(parts[position + 1 :]))
         elif _PROGRAM.fullmatch(word):
             rest = _until_end(parts[position + 1 :])
@@ -149,5 +150,8 @@ def _unquoted(value: str) -> str:
 def _pool(option: str, value: str, line: Line) -> list[str]:
     if value in POOLS:
         return [option, POOLS[value]]
+    if "$" in value:
+        line.notes.append(f"{value} must be prefork, threads, asyncio or solo")
+        return [option, _quoted(value)]
     line.notes.append(GREEN.format(value))
     return [option, "threads"]

@@ -7,7 +7,7 @@ from typing import Final
 
 from django_tasks.operations.migrating.celeryapps import dotted, nodes
 from django_tasks.operations.migrating.commandlines import translate
-from django_tasks.operations.migrating.findings import Finding, Severity
+from django_tasks.operations.migrating.findings import Finding, Severity, masked
 from django_tasks.operations.migrating.reading import Source
 from django_tasks.registry import registry
 
@@ -29,6 +29,8 @@ _CELERYS: Final = {"Task", "DjangoTask", "BaseTask"}
 _PLUGINS: Final = ("celery.contrib.pytest", "pytest_celery")
 _LOGGERS: Final = ("celery", "celery.task", "celery.worker", "celery.beat", "celery.app", "celery.app.trace", "celery.redirected")
 _PATH: Final = re.compile(r"(celery|django_celery_results)(\.[A-Za-z_]\w*)+(:\w+)?")
+#: Names of files look like paths into a package.
+_FILE: Final = re.compile(r".*\.(cfg|conf|db|html|ini|json|lock|log|pid|py|pyc|service|sh|sock|toml|txt|ya?ml)")
 
 
 def check_task_code(source: Source) -> Iterator[Finding]:
@@ -81,12 +83,12 @@ def _check_text(source: Source, line: int, text: str) -> Iterator[Finding]:
     if text in _PLUGINS:
         instead = "remove it: our pytest plugin is loaded by itself and has the same fixtures, unless Celery's plugin is there"
         yield Finding(path=source.shown, line=line, what=f'"{text}"', instead=instead, severity=Severity.CHANGE)
-    elif _PATH.fullmatch(text) and text not in registry and text not in _LOGGERS:
+    elif _PATH.fullmatch(text) and not _FILE.fullmatch(text) and text not in registry and text not in _LOGGERS:
         instead = "a path into Celery: where something is imported, patched or configured by it, name the place in django_tasks"
         yield Finding(path=source.shown, line=line, what=f'"{text}"', instead=instead, severity=Severity.LOOK)
     elif "celery" in text and "\n" not in text:
         for ours in translate(text):
-            yield Finding(path=source.shown, line=line, what=f'"{text}"', instead=ours.instead, severity=Severity.LOOK)
+            yield Finding(path=source.shown, line=line, what=f'"{masked(text)}"', instead=ours.instead, severity=Severity.LOOK)
 
 
 def _check_loggers(source: Source) -> Iterator[Finding]:

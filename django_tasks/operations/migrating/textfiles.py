@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Final
 
 from django_tasks.operations.migrating.commandlines import command_in, translate, words
-from django_tasks.operations.migrating.findings import Finding, Severity
+from django_tasks.operations.migrating.findings import Finding, Severity, masked
 from django_tasks.operations.migrating.reading import Source
 
 #: Lines that one command is looked for over, where it doesn't stand on one.
@@ -102,17 +102,19 @@ def _lacks_command(parts: list[str], following: str) -> bool:
     program = next((position for position, word in enumerate(found) if re.fullmatch(r"(?:\S*/)?celery", word)), None)
     if program is None or not found[program + 1 :] or command_in(found[program + 1 :]) is not None:
         return False
-    return bool(re.match(r"\s+(-{1,2}[A-Za-z]|\w+\s*($|-|\\))", following))
+    return bool(re.match(r"""\s+["']?(-{1,2}[A-Za-z]|\w+["',\s]*($|-|\\|["']))""", following))
 
 
 def _stripped(line: str) -> str:
     """Take away what stands before a command: a key of YAML, of an ini file, of a Procfile, an instruction of Docker."""
-    line = line.strip()
+    line = line.replace("`", " ").strip()
     line = re.sub(r"^-\s+", "", line)
+    # "command": "celery …", of JSON
+    line = re.sub(r'^"[\w.-]+"\s*:\s*"(.*)",?$', r"\1", line)
     line = re.sub(r"^[\w.-]+\s*:\s+(?:[>|]-?\s*)?", "", line)
     return re.sub(r"^(?:[A-Za-z]+=(?=[/$\w\"'])|command\s*=\s*|CMD\s+|ENTRYPOINT\s+)", "", line)
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
+    text = masked(" ".join(text.split()))
     return text if len(text) <= 120 else text[:119] + "…"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
+from django.conf import global_settings
+
 from django_tasks.checks.findings import has_type
 from django_tasks.conf_options import OPTIONS, current_name
 from django_tasks.operations.migrating.celeryapps import dotted, nodes
@@ -59,7 +61,7 @@ def check_settings(source: Source, namespaces: Namespaces) -> Iterator[Finding]:
     bare = alone or (namespaces.bare and re.search(r"settings|(^|\.)conf", source.module) is not None)
     for name, value, line in _assigned(source):
         found = _prefixed(name, namespaces)
-        if found is None and bare and name.upper() in OPTIONS:
+        if found is None and bare and _is_bare(name, alone=alone):
             found = name.upper(), f'DJANGO_TASKS["{name.upper()}"]: Celery read it without a prefix, which counts for nothing here'
         if found is not None:
             instead, severity = judge(found[0], value)
@@ -70,6 +72,12 @@ def check_settings(source: Source, namespaces: Namespaces) -> Iterator[Finding]:
             yield Finding(
                 path=source.shown, line=line, what=name, instead="no effect: of django-celery-results; remove it", severity=Severity.LOOK
             )
+
+
+def _is_bare(name: str, *, alone: bool) -> bool:
+    """Whether this is Celery's setting without a prefix. Among Django's settings DATABASE_URL or REDIS_HOST are others'."""
+    option = OPTIONS.get(name.upper())
+    return option is not None and (alone or (option.effective and not hasattr(global_settings, name)))
 
 
 def _assigned(source: Source) -> Iterator[tuple[str, ast.expr, int]]:
@@ -96,7 +104,9 @@ def _prefixed(name: str, namespaces: Namespaces) -> tuple[str, str] | None:
     if plain in OPTIONS:
         return plain, ""
     today = current_name(name, OPTIONS)
-    return (plain, "") if today is None else (today, f"CELERY_{today}, or DJANGO_TASKS[{today!r}]: its name since Celery 4")
+    if today is None or not OPTIONS[today].effective:
+        return today or plain, ""
+    return (today, f"CELERY_{today}, or DJANGO_TASKS[{today!r}]: its name since Celery 4")
 
 
 def judge(name: str, value: ast.expr | None) -> tuple[str, Severity]:
@@ -109,10 +119,15 @@ def judge(name: str, value: ast.expr | None) -> tuple[str, Severity]:
     read = _UNREADABLE if value is None else _value(value)
     if not option.effective:
         return f"no effect: {option.doc.removeprefix('No effect. ')}", Severity.LOOK
+    if name == "BROKER_TRANSPORT_OPTIONS" and isinstance(value, ast.Dict) and "visibility_timeout" in map(_value, filter(None, value.keys)):
+        instead = (
+            "visibility_timeout need not outlast tasks: claims are renewed. On Redis keep it while Celery's workers run, on SQS for crashes"
+        )
+        return instead, Severity.LOOK
     if read is not _UNREADABLE:
         if not has_type(read, option):
             allowed = ", ".join("None" if kind is type(None) else kind.__name__ for kind in option.types)
-            return f"{read!r} is of type {type(read).__name__}; it must be of type {allowed}", Severity.CHANGE
+            return f"it is of type {type(read).__name__}, and must be of type {allowed}", Severity.CHANGE
         if option.choices is not None and read not in option.choices:
             return f"{read!r} is not possible here: {', '.join(map(repr, option.choices))} are", Severity.CHANGE
         special = _judge_value(name, read)
@@ -131,11 +146,8 @@ def _judge_value(name: str, value: Any) -> tuple[str, Severity] | None:
     if name == "RESULT_BACKEND" and value in {"django-db", "django-cache"}:
         ours = "db://default, the model TaskResult of ours" if value == "django-db" else "cache://default"
         return f"the same as {ours}", Severity.COUNTS
-    if name == "BROKER_TRANSPORT_OPTIONS" and "visibility_timeout" in value:
-        instead = (
-            "visibility_timeout need not outlast tasks: claims are renewed. On Redis keep it while Celery's workers run, on SQS for crashes"
-        )
-        return instead, Severity.LOOK
+    if name in {"TASK_SERIALIZER", "RESULT_SERIALIZER"} and value not in {"json", "yaml", "msgpack"}:
+        return "works if it is registered with kombu in every process: in an AppConfig.ready, not in celery.py", Severity.LOOK
     return None
 
 
