@@ -13,7 +13,6 @@ from django_tasks import brokers, log, result_backends, signals
 from django_tasks.canvas.links import followups
 from django_tasks.client import middleware
 from django_tasks.conf import settings
-from django_tasks.context import current_request
 from django_tasks.executor import Executor
 from django_tasks.registry import registry
 from django_tasks.worker.admission import Admission
@@ -31,12 +30,6 @@ logger = logging.getLogger("django_tasks.worker")
 #: Exit statuses by which a child says that it wants no successor: the queues are empty; the broker can't be reached.
 DRAINED: Final = 3
 UNREACHABLE: Final = 4
-
-
-def task_of_this_context() -> tuple[str, str] | None:
-    """Return id and name of the task that runs here, for log records."""
-    request = current_request()
-    return None if request is None else (request.message.id, request.message.task)
 
 
 class Child:
@@ -59,7 +52,6 @@ class Child:
 
     def run(self) -> int:
         """Run tasks until told to stop or until this process is due for replacement; return the exit status."""
-        log.set_task_lookup(task_of_this_context)
         log.install_task_context()
         signals.worker_process_init.send(self._options.name)
         self.consumer.start()

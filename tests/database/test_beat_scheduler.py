@@ -76,6 +76,8 @@ def recorder(monkeypatch):
 
     class Recorder:
         joins_transaction = False
+        delays = True
+        longest_delay = float("inf")
         alias = None
 
         def __init__(self):

@@ -236,7 +236,7 @@ def test_w001_unknown_celery_settings(name, words):
 def test_w002_settings_without_effect():
     """Celery's settings that change nothing are told, unless they say what holds anyway."""
     assert "BROKER_URL" in only(ours(BROKER_HOST="rabbit"), "W002")
-    assert "CELERY_BROKER_HEARTBEAT" in only(found(DJANGO_TASKS={}, CELERY_BROKER_HEARTBEAT=7), "W002")
+    assert "CELERY_WORKER_LOST_WAIT" in only(found(DJANGO_TASKS={}, CELERY_WORKER_LOST_WAIT=7), "W002")
     assert ours(ENABLE_UTC=True, WORKER_HIJACK_ROOT_LOGGER=False) == {}
 
 
