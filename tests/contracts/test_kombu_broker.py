@@ -210,6 +210,22 @@ def test_what_nobody_wants_goes_to_others(broker: KombuBroker) -> None:
         assert len(_receive(idle, 40)) == 10
 
 
+def test_a_ring_is_heard_while_messages_arrive(broker: KombuBroker) -> None:
+    """Whoever has something for the worker to do is not put off until the pushes end."""
+    broker.publish([envelope(str(number)) for number in range(5)])
+    with consuming(broker) as consumer:
+        consumer.settle(settled(consumer.receive(5, 5), Disposition.ACK))
+        broker.publish([envelope(str(number)) for number in range(5)])
+        deadline = clock.monotonic() + 5
+        while broker.size("default") and clock.monotonic() < deadline:
+            pass
+        consumer.wake()
+        begun = clock.monotonic()
+        assert consumer.receive(0, 5) == []
+        assert clock.monotonic() - begun < 2.5
+        assert len(consumer.receive(5, 5)) == 5
+
+
 def test_acknowledged_out_of_order(broker: KombuBroker) -> None:
     """Acknowledging many with one frame takes only what was settled."""
     broker.publish([envelope(str(number)) for number in range(9)])

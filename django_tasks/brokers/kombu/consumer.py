@@ -25,8 +25,9 @@ from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Envelop
 _HEARTBEAT: Final = 1.0
 #: Seconds without wish for messages after which those that are here already go back.
 _UNWANTED: Final = 1.0
-#: Seconds for which a window that was just opened may bring more: what waits on the server comes in pieces.
+#: Seconds for which a window that was just opened may bring more: what waits on the server comes in pieces; and between two pieces.
 _LINGER: Final = 0.03
+_GAP: Final = 0.01
 #: Seconds between extensions that the worker sees to; an AMQP connection's deliveries have no lease beside its heartbeat.
 _LEASE: Final = 60.0
 
@@ -67,33 +68,36 @@ class AMQPConsumer(Consumer):
             now = clock.monotonic()
             if limit > 0:
                 self._wanted = now
-                lingering = self._open(limit)
+                linger_until = now + _LINGER if self._open(limit) else 0.0
             else:
-                lingering = False
+                linger_until = 0.0
                 if now - self._wanted > _UNWANTED:
                     self._give_back_what_waits()
-            self._collect(limit, now + timeout, lingering=lingering)
+            self._collect(limit, now + timeout, linger_until=linger_until)
             return self._taken(limit)
 
-    def _collect(self, limit: int, deadline: float, *, lingering: bool) -> None:
+    def _collect(self, limit: int, deadline: float, *, linger_until: float) -> None:
         transport = self._connection.transport
         while True:
             self._read_what_is_here()
             self._sort_redeliveries()
             now = clock.monotonic()
             if limit > 0 and self._ready:
-                if len(self._ready) >= limit or not lingering:
+                if len(self._ready) >= limit or now >= linger_until:
                     return
-                pause = min(_LINGER, max(0.0, deadline - now) or _LINGER)
+                pause = min(_GAP, linger_until - now)
             else:
                 pause = self._pause(deadline - now)
             readable, rung = self._alarm.wait(transport.sock, max(0.0, pause))
             if readable:
                 transport.fill()
-                continue
-            if rung or (limit > 0 and self._ready):
+                if not rung:
+                    continue
+                # Somebody has something for this thread to do, however much there is to read.
+                self._read_what_is_here()
+            elif limit > 0 and self._ready:
                 return
-            if clock.monotonic() >= deadline:
+            if rung or clock.monotonic() >= deadline:
                 # One more look: what was sorted out meanwhile.
                 self._sort_redeliveries()
                 return

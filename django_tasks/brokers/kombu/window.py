@@ -13,11 +13,14 @@ from typing import Any, Final
 
 from amqp import spec
 
+from django_tasks import clock
 from django_tasks.brokers.kombu.declaring import Declared
 
 #: From this many messages on, a window is made a little larger than asked for, so that it need not be changed each time.
 _ROUNDED: Final = 16
 _LARGEST: Final = 65535
+#: Seconds for which a window must be too large before it is made smaller: what is needed goes up and down with every batch.
+_TOO_LARGE_FOR: Final = 1.0
 #: How many ended consumers' callbacks are kept: nothing is under way to one that ended that many windows ago.
 _REMEMBERED: Final = 200
 
@@ -37,6 +40,8 @@ class Window:
             queue.quorum or queue.arguments.get("x-queue-type") == "stream" for queue in queues
         )
         self._size = 0
+        #: When it was last no larger than it should be.
+        self._fitted = 0.0
         self._names: dict[str, Declared] = {}
         #: Consumers that are cancelled, but may still be sent what was under way.
         self.ended: deque[str] = known.ended if known is not None else deque()
@@ -68,7 +73,7 @@ class Window:
         if self._shared:
             return self._widen_shared(outstanding + missing)
         worst = max((self.held[name] for name in self._names), default=0)
-        if self._names and self._size - worst >= missing and self._size <= max(2 * (outstanding + missing), _ROUNDED):
+        if self._names and self._size - worst >= missing and not self._too_large(outstanding + missing):
             return False
         self.close()
         self._size = _rounded(outstanding + missing)
@@ -78,7 +83,7 @@ class Window:
 
     def _widen_shared(self, needed: int) -> bool:
         grows = needed > self._size
-        if grows or self._size > max(2 * needed, _ROUNDED):
+        if self._too_large(needed) or grows:
             self._size = _rounded(needed)
             # Its answer is not waited for: what matters is the order.
             self._channel.send_method(spec.Basic.Qos, "lBb", (0, self._size, True))
@@ -86,6 +91,13 @@ class Window:
             self._consume()
             return True
         return grows
+
+    def _too_large(self, needed: int) -> bool:
+        """Whether the window has been far larger than needed for a while: others may want what is pushed to it."""
+        now = clock.monotonic()
+        if self._size <= max(2 * needed, _ROUNDED):
+            self._fitted = now
+        return now - self._fitted > _TOO_LARGE_FOR
 
     def _consume(self) -> None:
         for queue in self._queues:
