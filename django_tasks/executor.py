@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from django_tasks import signals, states, timelimits
 from django_tasks.conf import settings
@@ -28,6 +28,9 @@ from django_tasks.outcomes import (
 from django_tasks.result_backends.encoding import encode_exception, encode_value
 
 logger = logging.getLogger("django_tasks.task")
+
+#: Ends of a run for which ``after_return`` is not called.
+_NOT_RETURNED: Final = frozenset({states.RETRY, states.IGNORED, states.REJECTED})
 
 #: ``follow(request, state, value)`` says what an outcome sets off; the canvas knows.
 Follow: TypeAlias = Callable[[Request, str, Any], Followups]
@@ -308,7 +311,8 @@ class Executor:
 
     def _end(self, plan: Plan, outcome: Outcome, info: ExceptionInfo | None) -> None:
         message = outcome.request.message
-        if plan.after_return is not None:
+        # As in Celery: a task that will run again, or said that its outcome is not to be heeded, has not returned.
+        if plan.after_return is not None and outcome.state not in _NOT_RETURNED:
             _guarded(plan.after_return, outcome.state, outcome.value, message.id, message.args, message.kwargs, info)
         if signals.task_postrun.receivers:
             signals.task_postrun.send(
