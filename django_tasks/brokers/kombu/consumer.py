@@ -28,6 +28,8 @@ _UNWANTED: Final = 1.0
 #: Seconds for which a window that was just opened may bring more: what waits on the server comes in pieces; and between two pieces.
 _LINGER: Final = 0.03
 _GAP: Final = 0.01
+#: Seconds for which a message that a crash may be the fault of waits until this consumer has nothing else in hands.
+_ALONE: Final = 2.0
 #: Seconds between extensions that the worker sees to; an AMQP connection's deliveries have no lease beside its heartbeat.
 _LEASE: Final = 60.0
 
@@ -54,6 +56,8 @@ class AMQPConsumer(Consumer):
         self._outstanding: dict[str, Held] = {}
         self._ready: deque[Held] = deque()
         self._unexplained: deque[Held] = deque()
+        #: Came again, and nobody says why: each is handed out alone, so that the next crash is held against it and no other.
+        self._suspects: deque[Held] = deque()
         self._fresh_redeliveries: list[Held] = []
         self._ticked = 0.0
         self._wanted = clock.monotonic()
@@ -82,6 +86,8 @@ class AMQPConsumer(Consumer):
             self._read_what_is_here()
             self._sort_redeliveries()
             now = clock.monotonic()
+            if limit > 0 and self._suspect_may_go(now):
+                return
             if limit > 0 and self._ready:
                 if len(self._ready) >= limit or now >= linger_until:
                     return
@@ -105,9 +111,18 @@ class AMQPConsumer(Consumer):
 
     def _pause(self, remaining: float) -> float:
         pause = min(remaining, _HEARTBEAT)
-        if self._unexplained:
-            pause = min(pause, self._unexplained[0].due - clock.monotonic())
+        for waiting in (self._unexplained, self._suspects):
+            if waiting:
+                pause = min(pause, waiting[0].due - clock.monotonic())
         return pause
+
+    def _suspect_may_go(self, now: float) -> bool:
+        return bool(self._suspects) and (self._suspects[0].due <= now or self._in_hands() == 0)
+
+    def _in_hands(self) -> int:
+        """How many messages the worker has of this consumer."""
+        here = (self._ready, self._unexplained, self._fresh_redeliveries, self._suspects)
+        return len(self._outstanding) - sum(map(len, here))
 
     def _read_what_is_here(self) -> None:
         """Take in what has been read of the connection."""
@@ -131,7 +146,10 @@ class AMQPConsumer(Consumer):
                 return
 
     def _taken(self, limit: int) -> list[Delivery]:
-        taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+        if limit > 0 and self._suspect_may_go(clock.monotonic()):
+            taken = [self._suspects.popleft()]
+        else:
+            taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
         again = [held.key for held in taken if held.again and held.key]
         known = self._redeliveries.count(list(dict.fromkeys(again))) if again else {}
         return [delivery_of(held, *known.get(held.key, (1, None))) if held.again else delivery_of(held) for held in taken]
@@ -149,7 +167,9 @@ class AMQPConsumer(Consumer):
                     held.due = due
                     self._unexplained.append(held)
         while self._unexplained and self._unexplained[0].due <= clock.monotonic():
-            self._ready.append(self._unexplained.popleft())
+            held = self._unexplained.popleft()
+            held.due += _ALONE
+            self._suspects.append(held)
 
     def _on_message(self, held_queue: Declared, window: str, message: Any) -> None:
         # The slow way, by py-amqp: a message that came in several pieces.
@@ -176,12 +196,13 @@ class AMQPConsumer(Consumer):
     def _give_back_what_waits(self) -> None:
         """End the window, and return what nobody asked for, so that others get it."""
         window = self._window_of_this_channel()
-        if not (window.is_open or self._ready or self._unexplained or self._fresh_redeliveries):
+        if not (window.is_open or self._ready or self._unexplained or self._fresh_redeliveries or self._suspects):
             return
         window.close()
         self._await_answer()
-        waiting = [*self._ready, *self._unexplained, *self._fresh_redeliveries]
+        waiting = [*self._ready, *self._unexplained, *self._fresh_redeliveries, *self._suspects]
         self._ready.clear()
+        self._suspects.clear()
         self._unexplained.clear()
         self._fresh_redeliveries.clear()
         # What came again has not been counted for it yet: its next hand-out will be.
@@ -332,7 +353,7 @@ class AMQPConsumer(Consumer):
     def lose(self) -> None:
         """Forget the connection and what came by it: the server gives it to others."""
         connection, self._connection, self._channel, self._window = self._connection, None, None, None
-        for waiting in (self._ready, self._unexplained, self._fresh_redeliveries, self._outstanding):
+        for waiting in (self._ready, self._unexplained, self._fresh_redeliveries, self._suspects, self._outstanding):
             waiting.clear()
         if connection is not None:
             with suppress(Exception):
