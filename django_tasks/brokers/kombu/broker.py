@@ -25,6 +25,8 @@ from django_tasks.urls import URL
 
 #: SQS keeps a message aside for 15 minutes at most.
 _SQS_LONGEST = 900.0
+#: Transports without RabbitMQ that sort by priority.
+_SORTED = frozenset({"mongodb", "zookeeper"})
 
 
 class KombuBroker(Broker):
@@ -163,6 +165,12 @@ class KombuBroker(Broker):
         assert self._amqp is not None  # noqa: S101  virtual transports don't come here
         with self.server.translating(doing), self._amqp.pool.line() as (line, _), closing(line.channel()) as channel:
             yield channel
+
+    def priority_step(self, queue: str, priority: int) -> int:
+        """Return the step of a priority in this queue, as it is declared."""
+        if self.server.native:
+            return self.queue(queue).priority_step(priority)
+        return max(0, min(priority, 9)) if self.server.scheme in _SORTED else 0
 
     def remember_deaths(self, deaths: Mapping[str, Death]) -> None:
         """Write down how the process died that ran these deliveries (by tag), for the consumer that gets them next."""

@@ -19,6 +19,8 @@ _OPTIONS: Final = (
     "expires", "message_ttl", "max_length", "max_length_bytes", "max_priority",
 )  # fmt: skip
 QUEUE_TYPE: Final = "x-queue-type"
+#: The largest priority that is a quorum queue's normal one.
+_QUORUM_NORMAL: Final = 4
 #: kombu's classes are typed here and there, and not where they are made.
 _queue: Final[Any] = Queue
 _exchange: Final[Any] = Exchange
@@ -55,6 +57,14 @@ class Declared:
         most = self.queue.max_priority or self.arguments.get("x-max-priority")
         # A quorum queue tells two: up to 4, and above. Others without the argument keep the number and ignore it.
         return min(9, int(most)) if most else 9
+
+    def priority_step(self, priority: int) -> int:
+        """Return which of the server's steps this priority is."""
+        if self.quorum:
+            # Since RabbitMQ 4; before, there is none.
+            return int(priority > _QUORUM_NORMAL)
+        sorts = self.queue.max_priority or self.arguments.get("x-max-priority")
+        return max(0, min(priority, self.most_priority)) if sorts else 0
 
 
 def declared(name: str, *, own: bool = False) -> Declared:

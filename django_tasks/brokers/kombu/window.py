@@ -55,10 +55,6 @@ class Window:
         """Whether the server may push anything."""
         return bool(self._names)
 
-    def arrived(self, name: str) -> None:
-        """Note that a consumer got a message."""
-        self.held[name] += 1
-
     def left(self, name: str) -> None:
         """Note that a consumer's message has been settled."""
         self.held[name] -= 1
@@ -77,6 +73,7 @@ class Window:
             return False
         self.close()
         self._size = _rounded(outstanding + missing)
+        self._fitted = clock.monotonic()
         self._channel.basic_qos(0, self._size, False)
         self._consume()
         return True
