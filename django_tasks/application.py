@@ -203,7 +203,10 @@ class App:
     def task(self, /, *, bind: Literal[False] = False, **options: "Unpack[TaskOptions]") -> "Decorator": ...
     def task(self, function: Any = None, /, **options: Any) -> Any:
         """Make a task of a function: the same as ``shared_task``, as there is one app."""
-        return shared_task(**options) if function is None else shared_task(function)
+        if function is None:
+            return shared_task(**options)
+        # app.task(function, name="x") is how a function of somebody else's becomes a task.
+        return shared_task(**options)(function) if options else shared_task(function)
 
     def register_task(self, task: Any, **options: Any) -> AnyTask[Any, Any]:
         """Register an instance of a task class; returns the task that holds the name."""

@@ -67,13 +67,13 @@ class RedisServer:
 
     def connection(self) -> Any:
         """Make a connection of its own to the address in use, beside the client's pool. It connects when something is sent."""
-        pool = self.client.connection_pool
-        try:
-            return pool.connection_class(**pool.connection_kwargs)
-        except TypeError as error:
-            raise ImproperlyConfigured(
-                f"{self.setting}: {self.urls[self._at]} has an option that redis-py doesn't know: {error}"
-            ) from error
+        return self._connection(self.client, self.urls[self._at])
+
+    def check(self) -> None:
+        """Raise ImproperlyConfigured for an address or an option that can't be used. Connects to nothing."""
+        # Of sentinels, the list is one address.
+        for url in self.urls[:1] if self.urls[0].scheme.startswith("sentinel") else self.urls:
+            self._connection(self._open(url), url)
 
     @property
     def database(self) -> int:
@@ -89,6 +89,13 @@ class RedisServer:
         except RedisError as error:
             raise self.failure(error, doing, at) from error
 
+    def _connection(self, client: Any, url: URL) -> Any:
+        pool = client.connection_pool
+        try:
+            return pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError) as error:
+            raise ImproperlyConfigured(f"{self.setting}: {url} has an option that redis-py can't use: {error}") from error
+
     @property
     def at(self) -> int:
         """Number of the address in use, for ``failure``."""
@@ -98,7 +105,7 @@ class RedisServer:
         """Say what went wrong with address ``at``; when it does not answer, turn to the next one."""
         if isinstance(error, RedisConnectionError | RedisTimeoutError) and not isinstance(error, AuthenticationError):
             self._turn_from(at)
-        what = str(error) or type(error).__name__
+        what = str(error).rstrip(".") or type(error).__name__
         return OperationalError(f"{doing} failed at {self.urls[at]}: {what}.{_hint(error, self.setting)}")
 
     def close(self) -> None:
@@ -127,6 +134,7 @@ class RedisServer:
         options |= {name: value for name, value in self._options.items() if name not in _FOR_SENTINELS}
         options |= _tls(self._options.get("ssl"))
         try:
+            _check_database(url)
             if url.scheme.startswith("sentinel"):
                 return self._through_sentinel(url, options)
             # From here on it is the scheme that says TLS.
@@ -169,6 +177,12 @@ if hasattr(os, "register_at_fork"):
 
 def _sentinel_address(url: URL) -> tuple[str, int]:
     return url.host or "127.0.0.1", url.port or SENTINEL_PORT
+
+
+def _check_database(url: URL) -> None:
+    # redis-py takes a path that is no number for database 0, without a word.
+    if not (url.scheme in {"redis+socket", "unix"} or url.path == "" or url.path.isdecimal()):
+        raise ValueError(f"its path {url.path!r} is no number of a database; redis://host:6379/0 is the first one")
 
 
 def _for_redis_py(url: URL) -> str:

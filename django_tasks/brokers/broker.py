@@ -122,6 +122,15 @@ class Broker(ABC):
     def purge(self, queue: str) -> int:
         """Delete what waits in the queue, delayed ones included; return how many. Held ones stay."""
 
+    def priority_step(self, queue: str, priority: int) -> int:
+        """Return the step in which a message of this priority waits. Those of one step run in the order of their sending.
+
+        Connects to nothing. The default fits brokers with steps from 0 upwards (more than 256 of them: from -100), all
+        queues alike.
+        """
+        lowest = min(0, 256 - self.priorities)
+        return max(lowest, min(priority, self.priorities - 1))
+
     def remember_deaths(self, deaths: Mapping[str, Death]) -> None:
         """Note how the process died that ran these deliveries (by tag), for whoever gets them next.
 

@@ -10,8 +10,10 @@ from django_tasks.conf_options import OPTIONS, Option
 
 #: Settings that are URLs, with what they may be.
 ADDRESSES: Final = {
-    "BROKER_URL": "Use db://ALIAS, where ALIAS is a key of DATABASES.",
-    "RESULT_BACKEND": "Use db://ALIAS (a key of DATABASES), cache://ALIAS (a key of CACHES) or disabled://.",
+    "BROKER_URL": "It is db://ALIAS (a key of DATABASES), redis://HOST:6379/0, amqp://USER:PASSWORD@HOST:5672/VHOST, sqs:// or another"
+    " transport of kombu's. Until it is right, nothing is sent and no worker starts.",
+    "RESULT_BACKEND": "It is db://ALIAS (a key of DATABASES), cache://ALIAS (a key of CACHES), redis://HOST:6379/0, rpc://, disabled:// or"
+    " a store of Celery's. Until it is right, no result is stored and no worker starts.",
 }
 
 

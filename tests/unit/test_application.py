@@ -85,6 +85,9 @@ class TestTasks:
         def bound(self):
             return self.name
 
+        task = app.task(lambda: None, name="a.of_others", priority=3)
+
+        assert (task.name, task.priority) == ("a.of_others", 3)
         assert app.tasks[f"{__name__}.bare"] is bare
         assert bound() == "a.bound"
         assert app.Task is Task

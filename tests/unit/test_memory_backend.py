@@ -191,7 +191,7 @@ def test_chords_need_a_cache_that_counts(settings, tmp_path):
         ("redis://nowhere.invalid:6379/0", "RedisResultBackend"),
         ("rediss://nowhere.invalid/1?ssl_cert_reqs=CERT_NONE", "RedisResultBackend"),
         ("redis+socket:///nowhere/redis.sock?virtual_host=2", "RedisResultBackend"),
-        ("sentinel://nowhere.invalid:26379/0;sentinel://elsewhere.invalid:26379/0", "RedisResultBackend"),
+        ("sentinel://nowhere.invalid:26379/0?master_name=m;sentinel://elsewhere.invalid:26379/0", "RedisResultBackend"),
         ("disabled", "DisabledResultBackend"),
         (None, "DisabledResultBackend"),
     ],

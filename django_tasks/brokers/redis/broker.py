@@ -71,7 +71,9 @@ class RedisBroker(Broker):
         }
         # Random, so that a cluster of workers is spread over servers that are equals.
         order = random.sample(urls, len(urls)) if settings.BROKER_FAILOVER_STRATEGY == "shuffle" else urls
-        return cls(RedisServer(order, for_redis_py, setting="BROKER_URL"), options)
+        server = RedisServer(order, for_redis_py, setting="BROKER_URL")
+        server.check()
+        return cls(server, options)
 
     # ---- publishing
 
@@ -125,6 +127,10 @@ class RedisBroker(Broker):
         for bell in bells:
             # One token is enough: whoever takes it, and leaves something behind, rings again.
             yield from (("LPUSH", bell, "1"), ("LTRIM", bell, 0, 0), ("PEXPIRE", bell, 10_000))
+
+    def priority_step(self, queue: str, priority: int) -> int:
+        """Return the place of the list for this priority in the order of reading: larger is sooner."""
+        return -self.keys.labels.index(self.keys.label(priority))
 
     def _said_to_kombu(self, priority: int) -> int:
         # Celery's scale begins at 0; below ours there is Celery's, the other way round.

@@ -59,7 +59,9 @@ class RedisResultBackend(ResultBackend):
             prefix += "_"
         ordered = bool(options.get("result_chord_ordered", True))
         client = {name: value for name, value in options.items() if name not in _OPTIONS}
-        return cls(RedisServer(urls, {**_connection(urls), **client}, setting="RESULT_BACKEND"), prefix=prefix, ordered=ordered)
+        server = RedisServer(urls, {**_connection(urls), **client}, setting="RESULT_BACKEND")
+        server.check()
+        return cls(server, prefix=prefix, ordered=ordered)
 
     # ---- results
 
