@@ -244,6 +244,22 @@ def test_a_ring_is_heard_while_messages_arrive(broker: KombuBroker) -> None:
         assert len(consumer.receive(5, 5)) == 5
 
 
+def test_messages_of_any_size_in_one_batch(broker: KombuBroker) -> None:
+    """Those of several frames, of one frame, and without a body come as they were sent, in order."""
+    sizes = [0, 3, 131_064, 131_065, 5, 700_000, 0, 8]
+    sent = [envelope(str(number), body=b"%d" % number * size) for number, size in enumerate(sizes)]
+    broker.publish(sent)
+    broker.publish(sent[5:6])
+    with consuming(broker) as consumer:
+        got: list[Delivery] = []
+        while len(got) <= len(sent) and (more := consumer.receive(20, 5)):
+            got += more
+        assert [one.envelope.body for one in got] == [one.body for one in [*sent, sent[5]]]
+        assert [one.envelope.headers for one in got] == [one.headers for one in [*sent, sent[5]]]
+        consumer.settle(settled(got, Disposition.ACK))
+    assert broker.size("default") == 0
+
+
 def test_acknowledged_out_of_order(broker: KombuBroker) -> None:
     """Acknowledging many with one frame takes only what was settled."""
     broker.publish([envelope(str(number)) for number in range(9)])
