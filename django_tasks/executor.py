@@ -52,7 +52,7 @@ class TaskHooks:
         """Run when the task is to be tried again."""
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo | None) -> None:
-        """Run last, whatever happened; ``retval`` is the exception where there was one."""
+        """Run last, when the task has succeeded or failed for good; ``retval`` is the exception where there was one."""
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from tests.workflows.shapes import SHAPES
 from tests.workflows.table import PATIENCE, Case
 from tests.workflows.tasks import note, noted
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(databases=["default", "postgres"])]
+pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True, databases=["default", "postgres"])]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ pytestmark = [
 DIFFERENT: dict[str, Any] = {
     # Steps of a chain that is a chord's body are not stamped.
     "stamps of a chord": [[{"mark": "m"}, {"mark": "m"}], {"mark": None}],
-    # Members of a nested group come before a task that stands in front of them.
+    # Members of a group in a group come in another order.
     "a chain of two groups' ends": [5, 7, 6],
     # With a callback, the values are not returned, too.
     "the callback of a groups get": [None, [1, 2]],

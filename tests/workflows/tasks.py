@@ -165,7 +165,7 @@ def _failing(task: Any, engine: SimpleNamespace) -> None:
     @task(base=Life, bind=True, max_retries=1)
     def life(self, how):
         if how == "retry" and not self.request.retries:
-            raise self.retry(exc=OSError("again"), countdown=0)
+            raise self.retry(exc=OSError("again"), countdown=0.3)
         if how == "failure":
             raise ValueError("bad")
         return how
