@@ -226,11 +226,14 @@ class chord(Signature[Any]):
         return callback
 
     def link_error(self, errback: Any) -> Any:
-        """Call ``errback`` when the body fails, or a part of the header."""
+        """Call ``errback`` when the body fails, or can't run because a part of the header did.
+
+        With TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER it is called for each part that fails, too.
+        """
         errback = maybe_signature(errback)
         for task in self.header_tasks():
-            if isinstance(task, chord):
-                task.link_error(errback)
+            if isinstance(task, chord) or settings.TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER:
+                task.link_error(errback.clone())
         self.body.link_error(errback)
         return errback
 

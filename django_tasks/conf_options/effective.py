@@ -61,6 +61,7 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "TASK_MODEL_REFERENCES": flag(
             False, "Let model instances be arguments: a reference travels, and the worker loads the row as it is then."
         ),
+        "TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER": flag(False, "Link error callbacks of a chord to the parts of its header, too."),
         "TASK_INHERIT_PARENT_PRIORITY": flag(False, "Give tasks sent from inside a task its priority."),
         "TASK_PROTOCOL": Option(default=2, types=(int,), choices=(2,), doc="Version of Celery's message protocol that is sent."),
         "WORKER_CONCURRENCY": count(None, "How many tasks a worker runs at once; None means one a processor.", at_least=1),

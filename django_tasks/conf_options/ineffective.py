@@ -99,7 +99,6 @@ _GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("TASK_REJECT_ON_WORKER_LOST and TASK_MAX_DELIVERIES say what becomes of it.", {"TASK_RETRY_ON_WORKER_LOST": False}),
     ("Tracebacks are kept as text with the result.", {"TASK_REMOTE_TRACEBACKS": False}),
     ("The text of arguments is cut at 1,024 characters.", {"TASK_REPR_MAXLEVELS": 3}),
-    ("Error callbacks of a chord are those of its body.", {"TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER": False}),
     ("Times in messages are UTC, always.", {"ENABLE_UTC": True}),
     (
         "WORKER_SHUTDOWN_TIMEOUT bounds a warm shutdown.",

@@ -431,6 +431,18 @@ def test_failed_part_calls_the_bodys_errbacks(world):
     assert tuple(world.ran[-1].args) == (result.id,)
 
 
+@pytest.mark.parametrize(("allowed", "heard"), [(False, [ChordError]), (True, [ValueError, ChordError])])
+def test_failed_part_calls_the_chords_errbacks_if_the_setting_says_so(world, settings, allowed, heard):
+    """TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER links error callbacks of a chord to the parts of its header, too."""
+    settings.DJANGO_TASKS = {"TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER": allowed}
+    header = [ident(1), fail.si()]
+    flow = chord(header, total.s()).on_error(errback.s())
+    flow.apply_async()
+    world.run()
+    assert [type(exc) for _, exc, _ in calls] == heard
+    assert "link_error" not in flow.options
+
+
 def test_failed_part_fails_what_follows_the_body(world):
     """Steps behind a chord whose header failed fail, too."""
     result = (group(ident(1), fail.si()) | total.s() | double.s() | double.s()).apply_async()
