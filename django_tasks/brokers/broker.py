@@ -122,6 +122,10 @@ class Broker(ABC):
     def purge(self, queue: str) -> int:
         """Delete what waits in the queue, delayed ones included; return how many. Held ones stay."""
 
+    def refusal(self, queue: str) -> str | None:
+        """Say why this broker can't carry a queue of TASK_QUEUES as it is described there; None if it can. Connects to nothing."""
+        return None
+
     def priority_step(self, queue: str, priority: int) -> int:
         """Return the step in which a message of this priority waits. Those of one step run in the order of their sending.
 

@@ -2,7 +2,7 @@
 
 from django.core.checks import register as register_check
 
-from django_tasks.checks.addresses import check_addresses, check_outbox, check_sqlite
+from django_tasks.checks.addresses import check_addresses, check_outbox, check_queues, check_sqlite
 from django_tasks.checks.contents import check_content, check_installation, check_middleware, check_routing
 from django_tasks.checks.names import check_names, check_values
 from django_tasks.checks.priorities import check_priorities
@@ -20,6 +20,7 @@ CHECKS = (
     check_middleware,
     check_sqlite,
     check_outbox,
+    check_queues,
     check_priorities,
 )
 

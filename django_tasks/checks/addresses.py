@@ -8,11 +8,20 @@ from typing import Any, Final
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 
-from django_tasks import brokers, result_backends, urls
+from django_tasks import brokers, result_backends, routing, urls
 from django_tasks.checks.findings import ADDRESSES, failures, well_typed, where, works
 from django_tasks.conf import settings
 
 _NOT_SHARED: Final = ("django.core.cache.backends.locmem.LocMemCache", "django.core.cache.backends.dummy.DummyCache")
+#: Settings beside the URLs that opening them reads.
+_READ_AT_OPENING: Final = (
+    "BROKER_TRANSPORT_OPTIONS",
+    "BROKER_USE_SSL",
+    "BROKER_CONNECTION_TIMEOUT",
+    "BROKER_POOL_LIMIT",
+    "RESULT_BACKEND_TRANSPORT_OPTIONS",
+    "TASK_QUEUES",
+)
 #: Where SQLite says how a file is journalled, and what it says for WAL (the two version numbers of the file format).
 _WAL_BYTES: Final = slice(18, 20)
 _WAL: Final = b"\x02\x02"
@@ -22,21 +31,37 @@ def check_addresses(**_kwargs: Any) -> list[CheckMessage]:
     """E005, E006, E007, W008: URLs of the broker and of the results that lead nowhere, or not far enough."""
     found: list[CheckMessage] = []
     for name, identifier, opens in (
-        ("BROKER_URL", "django_tasks.E005", brokers.open_broker),
-        ("RESULT_BACKEND", "django_tasks.E007", result_backends.open_result_backend),
+        ("BROKER_URL", "django_tasks.E005", lambda _: brokers.current()),
+        ("RESULT_BACKEND", "django_tasks.E007", lambda _: result_backends.current()),
     ):
         value = getattr(settings, name)
         if not well_typed(name) or not value:
             continue
         wrong = list(_wrong_aliases(name, value))
         found += wrong
-        if not wrong:
+        if not wrong and _can_be_opened():
             # Opening connects to nothing; it says best what it can't open.
             found += [
                 Error(f"{where(name)}: {str(error).removeprefix(name).lstrip(': ')}", hint=ADDRESSES[name], id=identifier)
                 for _, error in failures(opens, [value])
             ]
     return found
+
+
+def check_queues(**_kwargs: Any) -> list[CheckMessage]:
+    """E017: queues of TASK_QUEUES that the broker can't carry."""
+    if not well_typed("BROKER_URL") or not _can_be_opened() or not works(lambda _: brokers.current(), None):
+        return []
+    broker = brokers.current()
+    return [
+        Error(
+            f"TASK_QUEUES and the broker {urls.mask(settings.BROKER_URL)} don't go together: {refusal}",
+            hint="Describe the queue otherwise, or take it out of TASK_QUEUES. Until then it takes no message, and no worker starts.",
+            id="django_tasks.E017",
+        )
+        for queue in routing.current().queue_names
+        if (refusal := broker.refusal(queue))
+    ]
 
 
 def check_sqlite(**_kwargs: Any) -> list[CheckMessage]:
@@ -90,6 +115,11 @@ def check_outbox(**_kwargs: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+def _can_be_opened() -> bool:
+    # What is wrong with these is said by the checks of values and of routing.
+    return well_typed(*_READ_AT_OPENING) and works(lambda _: routing.current(), None)
 
 
 def _parsed(name: str) -> list[urls.URL]:

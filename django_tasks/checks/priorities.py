@@ -37,7 +37,7 @@ def check_priorities(**_kwargs: Any) -> list[CheckMessage]:
     alike: list[str] = []
     # What can't be opened or read is said by the checks of addresses, queues and routes.
     with suppress(Exception):
-        broker = brokers.open_broker(settings.BROKER_URL)
+        broker = brokers.current()
         alike = [text for queue, used in sorted(_used().items()) for text in _alike(broker, queue, used)]
     if not alike:
         return []

@@ -102,6 +102,9 @@ def _send(name: str, options: Mapping[str, Any]) -> Any:
         return task.apply_async(args, kwargs, **sending)
     except TypeError as error:
         raise Failure(f"wrong arguments for {name}{_arguments(task)}: {error}") from error
+    except ValueError as error:
+        # A queue or a priority that nothing can carry.
+        raise Failure(f"{name} was not sent: {error}") from error
 
 
 def _unknown(name: str) -> str:

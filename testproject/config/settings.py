@@ -1,7 +1,8 @@
-"""Settings of the test project. Two variables choose where its data and its messages lie.
+"""Settings of the test project. Three variables choose where its data, its messages and its results lie.
 
-``DATABASE``    a database URL: ``sqlite:///shop.sqlite3``, ``postgres://...``, ``mysql://...`` (SQLite beside this project)
-``BROKER_URL``  where messages wait (``db://default``: that same database)
+``DATABASE``        a database URL: ``sqlite:///shop.sqlite3``, ``postgres://...``, ``mysql://...`` (SQLite beside this project)
+``BROKER_URL``      where messages wait (``db://default``: that same database)
+``RESULT_BACKEND``  where results are kept (``db://default``; the demonstration's site shows those of the database)
 """
 
 import os
@@ -41,6 +42,7 @@ INSTALLED_APPS = [
 
 DJANGO_TASKS = {
     "BROKER_URL": os.environ.get("BROKER_URL") or "db://default",
+    "RESULT_BACKEND": os.environ.get("RESULT_BACKEND") or "db://default",
     "TASK_QUEUES": ["default", "mail"],
     "TASK_ROUTES": {"shop.tasks.mail_*": {"queue": "mail"}},
     "MIDDLEWARE": ["shop.middleware.Stopwatch"],

@@ -141,6 +141,8 @@ def test_call_takes_times():
         (["-k", "{x: 1}"], "--kwargs is no JSON"),
         (["-a", ""], "missing"),
         (["-a", "[1]"], "wrong arguments for"),
+        (["-a", "[1, 2]", "--queue", "django_tasks.parked"], "was not sent: 'django_tasks.parked' is no name for a queue"),
+        (["-a", "[1, 2]", "--priority", "1000"], "was not sent: the priority 1000 must be"),
     ],
 )
 def test_call_points_at_wrong_arguments(arguments, says):

@@ -1,12 +1,13 @@
-"""The check that says which priorities in use a broker can't tell apart."""
+"""The checks of what a broker can't do with a project's queues: telling priorities apart, and fanning out."""
 
 import pytest
 from django.test import override_settings
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from django_tasks import app
 from django_tasks.brokers import open_broker
 from django_tasks.checks import CHECKS
+from django_tasks.checks.addresses import check_addresses, check_queues
 from django_tasks.checks.priorities import check_priorities
 from django_tasks.registry import registry
 
@@ -132,3 +133,27 @@ def test_the_default_step_is_cut_to_the_brokers_scale():
     with override_settings(DJANGO_TASKS={}):
         steps = [open_broker("memory://").priority_step("q", priority) for priority in (-300, -100, 0, 255)]
     assert steps == [-100, -100, 0, 255]
+
+
+def test_redis_refuses_queues_of_fanout_exchanges():
+    """A worker would not start, so the check says it first; RabbitMQ takes the same queue."""
+    queues = ["default", Queue("news", Exchange("news", type="fanout"))]
+    with override_settings(DJANGO_TASKS={"BROKER_URL": REDIS, "TASK_QUEUES": queues}):
+        (message,) = check_queues()
+    assert message.id == "django_tasks.E017"
+    assert "the queue 'news' belongs to a fanout exchange" in message.msg
+    assert "secret" not in message.msg
+    with override_settings(DJANGO_TASKS={"BROKER_URL": RABBITMQ, "TASK_QUEUES": queues}):
+        assert check_queues() == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"BROKER_TRANSPORT_OPTIONS": 5}, {"TASK_QUEUES": ["django_tasks.parked"]}, {"TASK_DEFAULT_QUEUE": "django_tasks.parked"}],
+)
+@pytest.mark.parametrize("url", [REDIS, RABBITMQ])
+def test_one_mistake_is_one_error(url, values):
+    """What the checks of values and of routing say is not said again for the URL."""
+    with override_settings(DJANGO_TASKS={"BROKER_URL": url, **values}):
+        assert len([message for check in CHECKS for message in check()]) == 1
+        assert check_addresses() == check_queues() == []

@@ -19,6 +19,7 @@ from django_tasks.brokers.redis.lines import Line, Lines
 from django_tasks.brokers.redis.recovery import recover_abandoned, recover_lapsed
 from django_tasks.brokers.redis.scripts import script
 from django_tasks.conf import settings
+from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import Envelope
 from django_tasks.redisaccess import RedisServer
 from django_tasks.urls import URL
@@ -127,6 +128,14 @@ class RedisBroker(Broker):
         for bell in bells:
             # One token is enough: whoever takes it, and leaves something behind, rings again.
             yield from (("LPUSH", bell, "1"), ("LTRIM", bell, 0, 0), ("PEXPIRE", bell, 10_000))
+
+    def refusal(self, queue: str) -> str | None:
+        """Say that a queue belongs to a fanout exchange, if it does."""
+        try:
+            binding_of(queue)
+        except ImproperlyConfigured as error:
+            return str(error)
+        return None
 
     def priority_step(self, queue: str, priority: int) -> int:
         """Return the place of the list for this priority in the order of reading: larger is sooner."""

@@ -172,7 +172,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds (a task's id goes before this option)") from None
 
 
 def _moment(text: str) -> Any:
