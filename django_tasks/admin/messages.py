@@ -5,17 +5,19 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from django_tasks import urls
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
 from django_tasks.admin.display import age, badge, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter
 from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.conf import settings
 from django_tasks.models import Message, MessageState
 from django_tasks.operations.calls import revoke
-from django_tasks.operations.queues import message_rows, run_now
+from django_tasks.operations.queues import database_alias, message_rows, run_now
 
 
 @admin.register(Message)
@@ -47,6 +49,15 @@ class MessageAdmin(ContentFields, OperatorAdmin[Message]):
         if match is not None and match.url_name == "django_tasks_message_changelist":
             rows = rows.defer("headers", "properties", "body")
         return rows
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list; with another broker than the database say what is not in it."""
+        subtitle = None
+        if database_alias() is None:
+            where = urls.mask(settings.BROKER_URL)
+            subtitle = _("What waits in %(broker)s is counted under Queues. Listed here is what waits here until it can be sent.")
+            subtitle %= {"broker": where}
+        return super().changelist_view(request, {"subtitle": subtitle, **(extra_context or {})})
 
     @admin.display(description=gettext_lazy("task"))
     def task_name(self, row: Message) -> str:

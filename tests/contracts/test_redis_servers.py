@@ -278,7 +278,7 @@ def test_a_wait_ends_with_its_server(folder, started, opened):
 def test_connections_are_bounded(folder, started, opened):
     """BROKER_POOL_LIMIT holds for all threads together, and who gets none in time is told why."""
     server = started(PrivateRedis(folder))
-    broker = opened(server.url, BROKER_POOL_LIMIT=2, BROKER_POOL_ACQUIRE_TIMEOUT=0.1)
+    broker = opened(server.url, BROKER_POOL_LIMIT=2, BROKER_POOL_ACQUIRE_TIMEOUT=2)
     threads = [threading.Thread(target=broker.publish, args=([envelope(str(number))],)) for number in range(20)]
     for thread in threads:
         thread.start()

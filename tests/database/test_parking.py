@@ -436,6 +436,7 @@ def test_the_admin_shows_parked_messages(broker, admin_client):
     """In the list of messages and in that of queues, as being forwarded by nobody where no worker runs."""
     page = admin_client.get(reverse("admin:django_tasks_message_changelist")).content.decode()
     assert page.count(PARKED) >= 2
+    assert "is counted under Queues" in page
     row = Message.objects.get(task_id="2")
     assert "2099" in admin_client.get(reverse("admin:django_tasks_message_change", args=[row.pk])).content.decode()
     assert PARKED in admin_client.get(reverse("admin:django_tasks_queue_changelist")).content.decode()
