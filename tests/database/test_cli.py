@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import override_settings
 
 from django_tasks import app, clock, states
 from django_tasks.cli import dead as dead_cli
@@ -151,6 +152,14 @@ def test_call_points_at_wrong_arguments(arguments, says):
     assert status == 1
     assert says in text
     assert not Message.objects.exists()
+
+
+def test_waiting_for_results_that_nobody_keeps_is_refused():
+    """The sentence names the setting; the task has been sent all the same."""
+    with override_settings(DJANGO_TASKS={"RESULT_BACKEND": "disabled://"}):
+        status, text = refusal("call", ADD, "-a", "[1, 2]", "--wait")
+    assert status == 1
+    assert "set RESULT_BACKEND" in text
 
 
 @pytest.mark.parametrize("option", [["--eta", "soon"], ["--expires", "later"], ["--countdown", "x"], ["--priority", "high"]])

@@ -63,6 +63,9 @@ class Command(BaseCommand):
             raise CommandError(str(failure), returncode=failure.status) from failure
         except TaskError as error:
             raise CommandError(f"{type(error).__name__}: {error}", returncode=1) from error
+        except NotImplementedError as error:
+            # Reading results where none are kept; groups where they are only sent.
+            raise CommandError(str(error), returncode=1) from error
         except KeyboardInterrupt:
             status = 130
         except BrokenPipeError:
