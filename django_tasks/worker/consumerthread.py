@@ -257,7 +257,7 @@ class ConsumerThread(threading.Thread):
             self._extended = now
 
     def _give_back_what_is_blocked(self) -> None:
-        if self._pool.waiting() and self._prefetch.stuck(HOARDING) >= self._pool.slots:
+        if self._pool.waiting() and (self._prefetch.stuck(HOARDING) >= self._pool.slots or self._prefetch.hoards(HOARDING)):
             self._give_back(self._pool.unstarted())
 
     def _give_back(self, requests: Sequence[Request]) -> None:

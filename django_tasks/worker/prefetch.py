@@ -42,6 +42,12 @@ class Prefetch:
         horizon = clock.monotonic() - longer_than
         return sum(running.since < horizon for running in self._pool.running())
 
+    def hoards(self, longer_than: float) -> bool:
+        """Whether what waits here will take longer than this (seconds): it was claimed when tasks were shorter."""
+        if self._estimate is None or self._multiplier:
+            return False
+        return self._pool.waiting() * self._estimate > longer_than * self._pool.slots
+
     def room(self) -> int:
         """How many messages to claim now."""
         room = self._room()

@@ -20,6 +20,10 @@ class FakePool:
         """Waiting and running."""
         return self.waiting_count + len(self.since)
 
+    def waiting(self) -> int:
+        """What waits."""
+        return self.waiting_count
+
     def running(self) -> list[Any]:
         """What runs, since when."""
         return [SimpleNamespace(since=since) for since in self.since]
@@ -110,3 +114,21 @@ def test_a_process_takes_no_more_than_its_share() -> None:
     assert ahead.room() == 3
     ahead.taken(3)
     assert ahead.room() == 0
+
+
+def test_what_was_claimed_while_tasks_were_shorter_is_too_much() -> None:
+    """A hundred tiny tasks waiting are a moment's work; when they turn out to take 50 ms each, they are hoarded."""
+    pool = FakePool()
+    ahead = prefetch(pool)
+    assert not ahead.hoards(1.0)
+    ahead.ran(0.001)
+    pool.waiting_count = 100
+    assert not ahead.hoards(1.0)
+    for _ in range(5):
+        ahead.ran(0.05)
+    assert ahead.hoards(1.0)
+    pool.waiting_count = 5
+    assert not ahead.hoards(1.0)
+    counted = prefetch(pool, prefetch_multiplier=200)
+    counted.ran(10.0)
+    assert not counted.hoards(1.0), "who sets a count gets that count"

@@ -3,8 +3,9 @@
 import random
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 from typing import Any, Final
 
 from amqp import exceptions as amqp_errors
@@ -149,3 +150,19 @@ def _missing(url: URL, error: ImportError) -> str:
     scheme = url.scheme.partition("+")[0]
     requirement = _REQUIREMENTS.get(scheme, f"kombu[{scheme}]")
     return f"BROKER_URL {mask(url.text)} needs a package that is not installed ({error}): pip install '{requirement}'"
+
+
+class Losing:
+    """Translates errors, and has ``lose`` let go of a connection that made one."""
+
+    def __init__(self, translation: AbstractContextManager[Any], lose: Callable[[], None]) -> None:
+        self._translation = translation
+        self._lose = lose
+
+    def __enter__(self) -> None:
+        self._translation.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        if isinstance(error, Exception):
+            self._lose()
+        return self._translation.__exit__(kind, error, trace)

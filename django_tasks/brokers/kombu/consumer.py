@@ -3,13 +3,12 @@
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Final
 
 from django_tasks import clock
 from django_tasks.brokers.broker import Consumer
 from django_tasks.brokers.kombu import delays
-from django_tasks.brokers.kombu.connecting import Server
+from django_tasks.brokers.kombu.connecting import Losing, Server
 from django_tasks.brokers.kombu.declaring import Declared, declare, declared
 from django_tasks.brokers.kombu.envelopes import envelope_of, outgoing, task_key
 from django_tasks.brokers.kombu.frames import Cutter, ack, reject
@@ -25,6 +24,8 @@ from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Envelop
 _HEARTBEAT: Final = 1.0
 #: Seconds without wish for messages after which those that are here already go back.
 _UNWANTED: Final = 1.0
+#: So many times as many messages as are asked for may lie here.
+_FEW: Final = 16
 #: Seconds for which a window that was just opened may bring more: what waits on the server comes in pieces; and between two pieces.
 _LINGER: Final = 0.03
 _GAP: Final = 0.01
@@ -60,7 +61,7 @@ class AMQPConsumer(Consumer):
         self._suspects: deque[Held] = deque()
         self._fresh_redeliveries: list[Held] = []
         self._ticked = 0.0
-        self._wanted = clock.monotonic()
+        self._wanted = self._fitted = clock.monotonic()
 
     # ---- receiving
 
@@ -72,6 +73,7 @@ class AMQPConsumer(Consumer):
             now = clock.monotonic()
             if limit > 0:
                 self._wanted = now
+                self._mind_hoarding(limit, now)
                 linger_until = now + _LINGER if self._open(limit) else 0.0
             else:
                 linger_until = 0.0
@@ -79,6 +81,13 @@ class AMQPConsumer(Consumer):
                     self._give_back_what_waits()
             self._collect(limit, now + timeout, linger_until=linger_until)
             return self._taken(limit)
+
+    def _mind_hoarding(self, limit: int, now: float) -> None:
+        # What was fetched while tasks were shorter would lie here for long, and other workers may be idle.
+        if len(self._ready) <= _FEW * limit:
+            self._fitted = now
+        elif now - self._fitted > _UNWANTED:
+            self._give_back_what_waits()
 
     def _collect(self, limit: int, deadline: float, *, linger_until: float) -> None:
         transport = self._connection.transport
@@ -347,8 +356,8 @@ class AMQPConsumer(Consumer):
             if self._connection.heartbeat:
                 self._connection.heartbeat_tick()
 
-    def _translating(self, doing: str) -> "_Losing":
-        return _Losing(self, self._server, doing)
+    def _translating(self, doing: str) -> Losing:
+        return Losing(self._server.translating(doing), self.lose)
 
     def lose(self) -> None:
         """Forget the connection and what came by it: the server gives it to others."""
@@ -377,22 +386,6 @@ class AMQPConsumer(Consumer):
         if self._publisher is not None:
             self._publisher.pool.close()
         self._alarm.close()
-
-
-class _Losing:
-    """Translates errors, and lets go of a connection that made one."""
-
-    def __init__(self, consumer: AMQPConsumer, server: Server, doing: str) -> None:
-        self._consumer = consumer
-        self._translation = server.translating(doing)
-
-    def __enter__(self) -> None:
-        self._translation.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
-        if isinstance(error, Exception):
-            self._consumer.lose()
-        return self._translation.__exit__(kind, error, trace)
 
 
 def _goes_back(settlement: Settlement) -> bool:
