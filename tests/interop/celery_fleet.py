@@ -19,7 +19,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    worker_prefetch_multiplier=1,
+    # More than one: Celery's worker sends an acknowledgement with the next thing that it hears, and would hear nothing more.
+    worker_prefetch_multiplier=4,
     worker_hijack_root_logger=False,
 )
 
