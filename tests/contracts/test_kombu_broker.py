@@ -102,6 +102,8 @@ def test_a_missing_client_library_is_named() -> None:
     """The error says what to install."""
     with pytest.raises(ImproperlyConfigured, match="pip install 'kombu\\[zookeeper\\]'"):
         open_broker("zookeeper://localhost").publish([envelope()])
+    with pytest.raises(ImproperlyConfigured, match="pip install 'kombu\\[confluentkafka\\]'"):
+        open_broker("kafka://localhost").publish([envelope()])
 
 
 def test_a_vanished_queue_is_declared_again(broker: KombuBroker, virtual_host: str) -> None:

@@ -28,6 +28,8 @@ ANSWER_WITHIN: Final = 10.0
 _REQUIREMENTS: Final = {
     "sqla": "kombu[sqlalchemy]",
     "kafka": "kombu[confluentkafka]",
+    "confluentkafka": "kombu[confluentkafka]",
+    "sqs": "django-tasks-engine[sqs]",
     "slmq": "kombu[slmq]",
     "etcd": "python-etcd",
     "pyro": "Pyro4",
@@ -107,7 +109,8 @@ class Server:
                 login_method=settings.BROKER_LOGIN_METHOD,
                 transport_options={**self._defaults(scheme), **settings.BROKER_TRANSPORT_OPTIONS, **self._options},
             )
-        except ImportError as error:
+        except (ImportError, NameError) as error:
+            # kombu's module for Kafka uses names that it could not import.
             raise ImproperlyConfigured(_missing(url, error)) from error
         except (KeyError, TypeError, ValueError) as error:
             raise ImproperlyConfigured(f"BROKER_URL {mask(url.text)} can't be used: {error}") from error
@@ -146,7 +149,7 @@ def describe(error: BaseException) -> str:
     return f"{text} ({hint})" if hint else text
 
 
-def _missing(url: URL, error: ImportError) -> str:
+def _missing(url: URL, error: Exception) -> str:
     scheme = url.scheme.partition("+")[0]
     requirement = _REQUIREMENTS.get(scheme, f"kombu[{scheme}]")
     return f"BROKER_URL {mask(url.text)} needs a package that is not installed ({error}): pip install '{requirement}'"
