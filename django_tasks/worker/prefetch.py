@@ -46,7 +46,9 @@ class Prefetch:
         """Whether what waits here will take longer than this (seconds): it was claimed when tasks were shorter."""
         if self._estimate is None or self._multiplier:
             return False
-        return self._pool.waiting() * self._estimate > longer_than * self._pool.slots
+        # One for each slot is next in line, however long it may take.
+        behind = self._pool.waiting() - self._pool.slots
+        return behind > 0 and behind * self._estimate > longer_than * self._pool.slots
 
     def room(self) -> int:
         """How many messages to claim now."""

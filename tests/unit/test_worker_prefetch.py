@@ -129,6 +129,9 @@ def test_what_was_claimed_while_tasks_were_shorter_is_too_much() -> None:
     assert ahead.hoards(1.0)
     pool.waiting_count = 5
     assert not ahead.hoards(1.0)
+    ahead.ran(100.0)
+    pool.waiting_count = 1
+    assert not ahead.hoards(1.0), "what a free slot takes next is no hoard, however long tasks are"
     counted = prefetch(pool, prefetch_multiplier=200)
     counted.ran(10.0)
     assert not counted.hoards(1.0), "who sets a count gets that count"
