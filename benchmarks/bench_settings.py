@@ -20,9 +20,11 @@ if not os.environ.get("WITHOUT_TASKS"):
     INSTALLED_APPS += ["django_celery_beat", "django_tasks"]
 elif os.environ["WITHOUT_TASKS"] == "but beat":
     INSTALLED_APPS += ["django_celery_beat"]
-DJANGO_TASKS = {"IMPORTS": ["bench_tasks"], "WORKER_LEASE": float(os.environ.get("LEASE", "60"))}
+DJANGO_TASKS = {"IMPORTS": [os.environ.get("TASKS", "bench_tasks")], "WORKER_LEASE": float(os.environ.get("LEASE", "60"))}
 # BROKER=redis://... or amqp://...; RESULTS likewise. Both are the database otherwise.
 DJANGO_TASKS |= {key: os.environ[name] for name, key in (("BROKER", "BROKER_URL"), ("RESULTS", "RESULT_BACKEND")) if name in os.environ}
+if "MAX_DELIVERIES" in os.environ:
+    DJANGO_TASKS["TASK_MAX_DELIVERIES"] = int(os.environ["MAX_DELIVERIES"])
 if "QUEUE" in os.environ:
     DJANGO_TASKS["TASK_DEFAULT_QUEUE"] = os.environ["QUEUE"]
 LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "WARNING", "handlers": []}}

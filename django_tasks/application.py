@@ -1,8 +1,9 @@
 """``app``: the one task app of a Django project."""
 
+import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
@@ -10,11 +11,14 @@ from django.core.signals import setting_changed
 from django_tasks import brokers, result, result_backends, routing
 from django_tasks.canvas import Signature, signature
 from django_tasks.canvas.dispatch import send_call
+from django_tasks.canvas.givenconnections import refuse_other_brokers
 from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS
 from django_tasks.context import CurrentTask, current_task
+from django_tasks.events.monitoring import Events
+from django_tasks.exceptions import AlwaysEagerIgnored
 from django_tasks.registry import TaskRegistry, periodic_tasks, registry
-from django_tasks.result.revocation import revoke_tasks
+from django_tasks.result.revocation import revoke_stamped, revoke_tasks
 from django_tasks.result_backends.backend import ResultBackend
 from django_tasks.tasks import Task as AnyTask
 from django_tasks.tasks import register, shared_task, task_name
@@ -134,7 +138,6 @@ COMMANDS_TO_COME: Final = frozenset(
         "pool_restart",
         "pool_shrink",
         "rate_limit",
-        "revoke_by_stamped_headers",
         "shutdown",
         "time_limit",
     }
@@ -145,21 +148,48 @@ class Control:
     """Commands to the workers. What works now goes by way of the database; the rest raises NotImplementedError."""
 
     def revoke(
-        self, task_id: str | Iterable[str], destination: Any = None, terminate: bool = False, signal: str = "SIGTERM", **kwargs: Any
+        self, task_id: str | Iterable[str], destination: Any = None, terminate: bool = False, signal: str | int = "SIGTERM", **kwargs: Any
     ) -> None:
-        """Let no worker start these tasks; with ``terminate`` stop them where they run. Takes effect within seconds."""
+        """Let no worker start these tasks; with ``terminate`` stop them where they run. Takes effect within seconds.
+
+        Raises TypeError for what is no task id and ValueError for what is no signal; nothing is revoked then.
+        """
         if destination is not None:
             raise NotImplementedError(
                 "revoke(destination=...) comes in a later release; without it every worker is told. Nothing was revoked"
             )
-        revoke_tasks([task_id] if isinstance(task_id, str) else list(task_id), terminate=terminate, signal=str(signal))
+        given: Any = task_id
+        several = isinstance(given, Iterable) and not isinstance(given, str)
+        revoke_tasks(list(given) if several else [given], terminate=terminate, signal=signal)
 
-    def terminate(self, task_id: str | Iterable[str], destination: Any = None, signal: str = "SIGTERM", **kwargs: Any) -> None:
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any] | Iterable[str],
+        destination: Any = None,
+        terminate: bool = False,
+        signal: str | int = "SIGTERM",
+        **kwargs: Any,
+    ) -> None:
+        """Let no worker start tasks with one of these stamps; with ``terminate`` stop those that run. Takes effect within seconds.
+
+        ``{"tenant": "acme", "order": [17, 18]}``, or ``["tenant=acme"]``. A stamp matches if it is one of the values, or is a list with
+        one of them. Tasks that are sent later are meant, too, as long as the row (``RevokedStamp``) is kept: for RESULT_EXPIRES, a day at
+        least; delete it, in the admin, to let them run again.
+        """
+        if destination is not None:
+            raise NotImplementedError(
+                "revoke_by_stamped_headers(destination=...) comes in a later release; without it every worker is told. Nothing was revoked"
+            )
+        revoke_stamped(headers, terminate=terminate, signal=signal)
+
+    def terminate(self, task_id: str | Iterable[str], destination: Any = None, signal: str | int = "SIGTERM", **kwargs: Any) -> None:
         """``revoke`` with ``terminate=True``."""
         self.revoke(task_id, destination, terminate=True, signal=signal)
 
     def purge(self, connection: Any = None) -> int:
-        """Delete all messages that wait in this project's queues; returns how many."""
+        """Delete all messages that wait in this project's queues; returns how many. ValueError for a connection to another broker."""
+        if connection is not None:
+            refuse_other_brokers({"connection": connection}, "purge", "Nothing was deleted; `celery -b URL purge` reaches that one")
         broker = brokers.current()
         names = dict.fromkeys([*routing.current().queue_names, *broker.queues()])
         return sum(broker.purge(name) for name in names)
@@ -168,7 +198,7 @@ class Control:
 
     def __getattr__(self, name: str) -> Any:
         if name in COMMANDS_TO_COME:
-            raise NotImplementedError(f"app.control.{name} comes in a later release; revoke, terminate and purge work now")
+            raise NotImplementedError(f"app.control.{name} comes in a later release; purge, terminate and the two ways to revoke work now")
         raise AttributeError(f"app.control has no command {name!r}")
 
 
@@ -186,6 +216,8 @@ class App:
     def __init__(self) -> None:
         self.conf = Conf()
         self.control = Control()
+        #: Monitoring events: ``Receiver``, ``Dispatcher``, ``State``.
+        self.events = Events()
         #: Sent once when the apps are ready, before ``on_after_finalize``.
         self.on_after_configure = Moment("on_after_configure")
         #: Sent once when every app's tasks are known: the place for ``add_periodic_task``.
@@ -220,7 +252,10 @@ class App:
         return registry
 
     def gen_task_name(self, name: str, module: str | None) -> str:
-        """Return the name that a function of a module gets as a task."""
+        """Return the name that a function of a module gets as a task.
+
+        Assign a function to name tasks otherwise, before they are imported: ``app.gen_task_name = my_names``.
+        """
         return task_name(name, module, self.main)
 
     @property
@@ -239,7 +274,15 @@ class App:
         kwargs: Mapping[str, Any] | None = None,
         **options: "Unpack[CallOptions]",
     ) -> result.AsyncResult[Any]:
-        """Send a task by its name, which this process need not know. Arguments are not checked."""
+        """Send a task by its name, which this process need not know. Arguments are not checked.
+
+        It is sent in eager mode, too; AlwaysEagerIgnored, a warning, says so.
+        """
+        if settings.TASK_ALWAYS_EAGER:
+            warnings.warn(AlwaysEagerIgnored("TASK_ALWAYS_EAGER has no effect on send_task(): the task is sent"), stacklevel=2)
+        given: Any = name
+        if not isinstance(given, str) or not given:
+            raise TypeError(f"send_task() takes a task's name, as 'shop.tasks.pack', not {name!r}; nothing was sent")
         args, kwargs, call_options = tuple(args or ()), dict(kwargs or {}), dict(options)
         known = registry.find(name)
         if known is not None:
@@ -301,19 +344,28 @@ class App:
         self.on_after_configure.send(sender=self, source=self.conf)
         self.on_after_finalize.send(sender=self)
 
-    # ---- what comes later
+    # ---- reaching the broker
 
-    @property
-    def events(self) -> NoReturn:
-        """Monitoring events; they come in a later release."""
-        raise NotImplementedError("app.events comes in a later release; the results and workers in the admin show what happens")
+    def connection(self, url: str | Sequence[str] | None = None, **options: Any) -> Any:
+        """Make a connection to the broker, or to that of another URL: ``with app.connection() as connection: ...``.
 
-    def connection(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """A kombu connection; brokers by way of kombu come in a later release."""
-        raise NotImplementedError(
-            "app.connection() hands out kombu connections, which come in a later release; "
-            "app.send_task() and app.control.purge() reach the broker"
-        )
+        For a message broker it is a ``kombu.Connection`` by the settings, to which ``options`` are added (``heartbeat``,
+        ``transport_options`` ...); it connects when it is used. For ``db://`` and ``memory://`` it is a stand-in that
+        ``app.events`` takes, and that has no channels.
+        """
+        from django_tasks.kombuaccess import open_connection
+
+        return open_connection(url, **options)
+
+    def connection_for_read(self, url: str | Sequence[str] | None = None, **options: Any) -> Any:
+        """``connection``: there is one broker for reading and writing."""
+        return self.connection(url, **options)
+
+    def connection_for_write(self, url: str | Sequence[str] | None = None, **options: Any) -> Any:
+        """``connection``: there is one broker for reading and writing."""
+        return self.connection(url, **options)
+
+    # ---- accepted from Celery
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str = "tasks", force: bool = False) -> None:
         """Accepted from Celery: every installed app's ``tasks`` module is imported anyway."""
@@ -327,8 +379,10 @@ class App:
 
 #: The one app of the project.
 app = App()
-# Tasks offer it as ``self.app``; they lie below this room and can't import it.
+# Tasks offer it as ``self.app``, results as ``result.app``, signatures as ``sig.app``; they lie below this room and can't import it.
 AnyTask.app = app
+result.ResultBase.app = app
+Signature.app = app
 
 
 def finalize() -> None:

@@ -17,7 +17,7 @@ from django_tasks.conf import settings
 from django_tasks.registry import import_task_modules, registry
 
 #: Rooms that keep something made from the settings. Each has a ``reset()``; those that nobody has imported keep nothing.
-_MADE_FROM_SETTINGS = ("routing", "client", "brokers", "result_backends")
+_MADE_FROM_SETTINGS = ("routing", "client", "brokers", "events", "result_backends")
 #: Milliseconds for which SQLite waits for another's transaction, unless the project sets ``timeout``.
 _SQLITE_PATIENCE = 30_000
 
@@ -48,8 +48,9 @@ def discover_tasks() -> list[str]:
     Returns the names of the modules. What a module raises is the project's to see: it is raised as it is.
     """
     # Imported here, since Django imports this module before it has any app.
-    from django_tasks import application, builtins
+    from django_tasks import application, builtins, signals
 
+    signals.import_modules.send(application.app)
     imported = [builtins.__name__]
     # All models are loaded by now, those of the apps behind this one, too.
     imported += import_task_modules(config.name for config in apps.get_app_configs() if config.name != "django_tasks")

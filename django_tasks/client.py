@@ -17,7 +17,9 @@ from django.utils.module_loading import import_string
 from django_tasks import brokers, parking, result_backends, routing, signals
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
+from django_tasks.events.sent import announce_sent
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.layered import changeable
 from django_tasks.messages import Envelope, TaskMessage
 from django_tasks.middleware import Middleware, compose
 from django_tasks.modelreferences import ModelLoading
@@ -156,7 +158,7 @@ def _send(envelopes: Sequence[Envelope], tries: RetryPolicy, *, deferred: bool, 
     if opened and not outbox:
         # The first in line; when it has committed, the next. An error in the hook is the caller's to see, as Django has it.
         alias = opened[0]
-        transaction.on_commit(partial(_send, envelopes, tries, deferred=True, committed=(*committed, alias)), using=alias)
+        transaction.on_commit(Departure(envelopes, tries, (*committed, alias)), using=alias)
         return
     if signals.before_task_publish.receivers:
         envelopes = [_announced(envelope) for envelope in envelopes]
@@ -168,11 +170,41 @@ def _send(envelopes: Sequence[Envelope], tries: RetryPolicy, *, deferred: bool, 
         for envelope in envelopes:
             signals.after_task_publish.send(
                 envelope.headers.get("task"),
-                headers=envelope.headers,
+                headers=changeable(envelope.headers),
                 body=envelope.body,
                 exchange=envelope.exchange,
                 routing_key=envelope.routing_key,
             )
+    if settings.TASK_SEND_SENT_EVENT:
+        _say_sent(envelopes, settings.TASK_OUTBOX_DATABASE if outbox else getattr(broker, "alias", None))
+
+
+def _say_sent(envelopes: Sequence[Envelope], alias: str | None) -> None:
+    said = partial(announce_sent, envelopes, origin(os.getpid()))
+    if alias is not None and connections[alias].in_atomic_block:
+        # They are rows of a transaction that may yet be rolled back.
+        transaction.on_commit(said, using=alias)
+    else:
+        said()
+
+
+class Departure:
+    """The hook that sends envelopes when a transaction has committed.
+
+    ``called`` says that it has: tests call such hooks inside a transaction of their own, and leave them where they are.
+    """
+
+    __slots__ = ("_committed", "_tries", "called", "envelopes")
+
+    def __init__(self, envelopes: Sequence[Envelope], tries: RetryPolicy, committed: tuple[str, ...]) -> None:
+        self.envelopes = envelopes
+        self.called = False
+        self._tries, self._committed = tries, committed
+
+    def __call__(self) -> None:
+        """Send them, or wait for the next transaction that is open."""
+        self.called = True
+        _send(self.envelopes, self._tries, deferred=True, committed=self._committed)
 
 
 def _open_transactions(broker: Broker, committed: Collection[str]) -> Sequence[str]:
@@ -188,7 +220,7 @@ def _open_transactions(broker: Broker, committed: Collection[str]) -> Sequence[s
 
 def _announced(envelope: Envelope) -> Envelope:
     # Tracing libraries add headers here, so receivers get the dictionaries that are sent.
-    headers, properties = dict(envelope.headers), dict(envelope.properties)
+    headers, properties = changeable(envelope.headers), changeable(envelope.properties)
     signals.before_task_publish.send(
         headers.get("task"),
         headers=headers,

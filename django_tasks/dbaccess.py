@@ -2,19 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Final, TypeVar
 
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 
 R = TypeVar("R")
 
 #: MySQL's and MariaDB's «deadlock found», «lock wait timeout» and «record has changed since last read».
 _TRANSIENT_CODES: Final = frozenset({1213, 1205, 1020})
 _TRIES: Final = 6
+
+
+def check_alias(alias: str) -> None:
+    """Raise ImproperlyConfigured, naming the nearest one, for an alias that DATABASES doesn't have."""
+    if alias not in connections:
+        near = get_close_matches(alias, list(connections), n=1)
+        hint = f"did you mean db://{near[0]}?" if near else f"there are {', '.join(connections)}"
+        raise ImproperlyConfigured(f"db://{alias}: DATABASES has no {alias!r}; {hint}")
 
 
 @contextmanager

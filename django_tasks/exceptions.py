@@ -12,6 +12,10 @@ class TaskError(Exception):
         return super().__str__() if self.args else (type(self).__doc__ or "").strip()
 
 
+#: Celery's name for it.
+CeleryError = TaskError
+
+
 class ImproperlyConfigured(TaskError):
     """A setting has a value that can't be used."""
 
@@ -175,3 +179,7 @@ class BackendGetMetaError(TaskError):
 
 class BackendStoreError(TaskError):
     """The result could not be stored."""
+
+
+class AlwaysEagerIgnored(RuntimeWarning):
+    """``app.send_task`` sent a task although TASK_ALWAYS_EAGER is on: it knows a name, and not what to run."""

@@ -6,14 +6,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from django_tasks import signals, states, timelimits
 from django_tasks.conf import settings
 from django_tasks.context import Request, enter, leave
 from django_tasks.exceptions import EncodeError, Ignore, Reject, Retry, SoftTimeLimitExceeded, TaskRevokedError
-from django_tasks.messages import Disposition, Settlement
+from django_tasks.messages import Disposition, Settlement, TaskMessage
 from django_tasks.middleware import Middleware, compose
 from django_tasks.outcomes import (
     NO_FOLLOWUPS,
@@ -24,6 +25,9 @@ from django_tasks.outcomes import (
     ignores_result,
     revoked,
     soft_limit_of,
+    tell_end,
+    tell_failure,
+    tell_internal_error,
 )
 from django_tasks.result_backends.encoding import encode_exception, encode_value
 
@@ -43,7 +47,7 @@ class TaskHooks:
         """Run before the task, in its process; what it raises is the task's failure."""
 
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """Run after the task has returned, before its result is stored."""
+        """Run after the task has returned, before its result is stored; what it raises is logged and changes nothing."""
 
     def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo) -> None:
         """Run after the task has failed for good."""
@@ -128,7 +132,7 @@ class Executor:
 
     def execute(self, request: Request) -> Outcome:
         """Run the task here and now; a coroutine runs on the process's event loop thread."""
-        plan, started = self.plan(request.task), time.perf_counter()
+        plan, started = self.plan(request.definition), time.perf_counter()
         request.time_start = time.time()
         token = enter(request)
         try:
@@ -143,7 +147,7 @@ class Executor:
 
     async def aexecute(self, request: Request) -> Outcome:
         """Run an ``async def`` task on the running loop; its soft limit cancels what it awaits."""
-        plan, started = self.plan(request.task), time.perf_counter()
+        plan, started = self.plan(request.definition), time.perf_counter()
         request.time_start = time.time()
         token = enter(request)
         try:
@@ -180,11 +184,11 @@ class Executor:
 
     def _call_function(self, request: Request) -> Any:
         message = request.message
-        return self._plans[id(request.task)].call(*message.args, **message.kwargs)
+        return self._plans[id(request.definition)].call(*message.args, **message.kwargs)
 
     async def _acall_function(self, request: Request) -> Any:
         message = request.message
-        return await self._plans[id(request.task)].call(*message.args, **message.kwargs)
+        return await self._plans[id(request.definition)].call(*message.args, **message.kwargs)
 
     # ---- before and after
 
@@ -202,7 +206,9 @@ class Executor:
             text, content_type, content_encoding = encode_value(value, settings.RESULT_SERIALIZER) if store else (None, "", "")
             followups = self._followups(request, states.SUCCESS, value)
             if plan.on_success is not None:
-                plan.on_success(value, message.id, message.args, message.kwargs)
+                # Tests that run tasks eagerly want to see its errors; elsewhere the task has done its work.
+                handler = plan.on_success if request.is_eager else partial(_guarded, plan.on_success)
+                handler(value, message.id, message.args, message.kwargs)
         except Exception as error:  # noqa: BLE001  a result that can't be kept, a link that can't be built
             if isinstance(error, EncodeError):
                 error.add_note(f"task {message.task}[{message.id}] returned {type(value).__name__}; its result can't be stored")
@@ -223,31 +229,41 @@ class Executor:
             signals.task_success.send(plan.task, result=value)
         if logger.isEnabledFor(logging.INFO):
             shown = saferepr(value, plan.task.resultrepr_maxsize)
-            logger.info("Task %s[%s] succeeded in %.6fs: %s", message.task, message.id, runtime, shown)
+            logger.info("Task %s[%s] succeeded in %.6fs: %s", _shown(message), message.id, runtime, shown)
         self._end(plan, outcome, None)
         return outcome
 
     def _failed(self, plan: Plan, request: Request, error: BaseException, runtime: float) -> Outcome:
+        try:
+            return self._classified(plan, request, error, runtime)
+        except Exception as internal:
+            # A malformed attribute, an exception that can't be shown: the task has ended nevertheless.
+            message = request.message
+            logger.exception("Task %s[%s] ended in %s, and handling that failed", _shown(message), message.id, type(error).__name__)
+            info = ExceptionInfo(internal)
+            tell_internal_error(request, internal, info)
+            return failure(request, internal, info.traceback, runtime=runtime, followups=self._failure_followups(request, internal))
+
+    def _classified(self, plan: Plan, request: Request, error: BaseException, runtime: float) -> Outcome:
         if isinstance(error, Retry) and error.task_message is not None:
             return self._retried(plan, request, error, runtime)
         if isinstance(error, Ignore | Reject):
             return self._withdrawn(plan, request, error, runtime)
         if isinstance(error, asyncio.CancelledError):
             return self._terminated(plan, request, runtime)
+        # First what may be malformed: afterwards error callbacks have been called, and handlers told.
+        throws = plan.task.throws
+        expected = isinstance(error, throws if isinstance(throws, type) else tuple(throws or ()))
         info = ExceptionInfo(error)
         message = request.message
         outcome = failure(request, error, info.traceback, runtime=runtime, followups=self._failure_followups(request, error))
         if plan.on_failure is not None:
             _guarded(plan.on_failure, error, message.id, message.args, message.kwargs, info)
-        if signals.task_failure.receivers:
-            signals.task_failure.send(
-                plan.task, task_id=message.id, exception=error, args=message.args, kwargs=message.kwargs, traceback=info.tb, einfo=info
-            )
-        expected = isinstance(error, tuple(plan.task.throws or ()))
+        tell_failure(request, error, info)
         logger.log(
             logging.INFO if expected else logging.ERROR,
             "Task %s[%s] raised %s: %r",
-            message.task,
+            _shown(message),
             message.id,
             "expected" if expected else "unexpected",
             error,
@@ -270,42 +286,55 @@ class Executor:
             result=text,
             content_type=content_type,
             content_encoding=content_encoding,
-            followups=Followups((*request.pending, retry.task_message)),
+            followups=Followups((*request.pending, retry.task_message), (), request.opening),
             store=not ignores_result(request),
         )
         if plan.on_retry is not None:
             _guarded(plan.on_retry, cause, message.id, message.args, message.kwargs, info)
         if signals.task_retry.receivers:
             signals.task_retry.send(plan.task, request=request, reason=retry, einfo=info)
-        logger.info("Task %s[%s] retry: %s", message.task, message.id, retry)
+        logger.info("Task %s[%s] retry: %s", _shown(message), message.id, retry)
         self._end(plan, outcome, info)
         return outcome
 
     def _withdrawn(self, plan: Plan, request: Request, error: Ignore | Reject, runtime: float) -> Outcome:
+        if isinstance(error, Reject) and not error.requeue:
+            return self._rejected(plan, request, error, runtime)
         settlement = None
         state = states.IGNORED
         if isinstance(error, Reject):
             state = states.REJECTED
             if request.delivery is not None:
-                disposition = Disposition.REQUEUE if error.requeue else Disposition.DEAD
-                settlement = Settlement(request.delivery, disposition, reason=f"rejected: {error.reason}")
+                settlement = Settlement(request.delivery, Disposition.REQUEUE, reason=f"rejected: {error.reason}")
         outcome = Outcome(
             request=request,
             state=state,
             value=error,
             runtime=runtime,
             started_at=request.time_start,
-            followups=Followups(tuple(request.pending)),
+            followups=self._of_the_withdrawn(request, state, error),
             settlement=settlement,
             store=False,
         )
-        logger.info("Task %s[%s] %s: %s", request.message.task, request.message.id, state.lower(), error)
+        logger.info("Task %s[%s] %s: %s", _shown(request.message), request.message.id, state.lower(), error)
         self._end(plan, outcome, None)
         return outcome
 
+    def _rejected(self, plan: Plan, request: Request, error: Reject, runtime: float) -> Outcome:
+        # It will never run again, so who waits for it must learn of it: a failure, though not one that the task's handlers are for.
+        info = ExceptionInfo(error)
+        outcome = failure(request, error, info.traceback, runtime=runtime, followups=self._failure_followups(request, error))
+        if request.delivery is not None:
+            outcome = replace(outcome, settlement=Settlement(request.delivery, Disposition.DEAD, reason=f"rejected: {error.reason}"))
+        tell_failure(request, error, info)
+        logger.info("Task %s[%s] rejected: %s", _shown(request.message), request.message.id, error)
+        tell_end(outcome, states.REJECTED)
+        return outcome
+
     def _terminated(self, plan: Plan, request: Request, runtime: float) -> Outcome:
-        outcome = revoked(request, TaskRevokedError("terminated"), runtime=runtime)
-        logger.info("Task %s[%s] terminated", request.message.task, request.message.id)
+        error = TaskRevokedError("terminated")
+        outcome = revoked(request, error, runtime=runtime, followups=self._failure_followups(request, error, states.REVOKED))
+        logger.info("Task %s[%s] terminated", _shown(request.message), request.message.id)
         self._end(plan, outcome, None)
         return outcome
 
@@ -315,29 +344,33 @@ class Executor:
         if plan.after_return is not None and outcome.state not in _NOT_RETURNED:
             _guarded(plan.after_return, outcome.state, outcome.value, message.id, message.args, message.kwargs, info)
         if signals.task_postrun.receivers:
-            signals.task_postrun.send(
-                plan.task,
-                task_id=message.id,
-                task=plan.task,
-                args=message.args,
-                kwargs=message.kwargs,
-                retval=outcome.value,
-                state=outcome.state,
-            )
+            tell_end(outcome, outcome.state)
 
     def _followups(self, request: Request, state: str, value: Any) -> Followups:
         embed = request.message.embed
         if not embed or not (embed.get("callbacks") or embed.get("errbacks") or embed.get("chain")):
-            return Followups(tuple(request.pending)) if request.pending else NO_FOLLOWUPS
+            return Followups(tuple(request.pending), (), request.opening) if request.pending else NO_FOLLOWUPS
         found = self._follow(request, state, value)
-        return Followups((*request.pending, *found.messages), found.metas) if request.pending else found
+        if not request.pending:
+            return found
+        return Followups((*request.pending, *found.messages), found.metas, (*request.opening, *found.chords))
 
-    def _failure_followups(self, request: Request, error: BaseException) -> Followups:
+    def _of_the_withdrawn(self, request: Request, state: str, error: Ignore | Reject) -> Followups:
+        if request.pending or state == states.REJECTED or not request.message.embed:
+            # Others run in its place, or it runs again.
+            return Followups(tuple(request.pending), (), request.opening)
+        return self._follow(request, state, error)
+
+    def _failure_followups(self, request: Request, error: BaseException, state: str = states.FAILURE) -> Followups:
         try:
-            return self._followups(request, states.FAILURE, error)
+            return self._followups(request, state, error)
         except Exception:
             logger.exception("Task %s[%s] failed, and so did its error callbacks", request.message.task, request.message.id)
             return NO_FOLLOWUPS
+
+
+def _shown(message: TaskMessage) -> str:
+    return message.shadow or message.task
 
 
 def saferepr(value: Any, length: int) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from django_tasks import states
+from django_tasks import signals, states
 from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import TaskRevokedError, TimeLimitExceeded
 from django_tasks.messages import Disposition, Settlement, TaskMessage
 from django_tasks.records import quick
-from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.result_backends.backend import NewChord, ResultMeta
 from django_tasks.result_backends.encoding import encode_exception, encode_value
 
 _PACKAGE: Final = str(Path(__file__).parent) + os.sep
@@ -22,10 +22,11 @@ _PACKAGE: Final = str(Path(__file__).parent) + os.sep
 
 @dataclass(frozen=True, slots=True)
 class Followups:
-    """What an outcome sets off: messages to send, and results to store for tasks that will never run."""
+    """What an outcome sets off: messages to send, results to store for tasks that will never run, and chords to open before that."""
 
     messages: Sequence[TaskMessage] = ()
     metas: Sequence[ResultMeta] = ()
+    chords: Sequence[NewChord] = ()
 
 
 NO_FOLLOWUPS: Final = Followups()
@@ -91,7 +92,7 @@ def failure(
 ) -> Outcome:
     """Build the outcome FAILURE, also for tasks that never ran or whose process died."""
     result, content_type, content_encoding = encode_value(encode_exception(error), settings.RESULT_SERIALIZER)
-    task = request.task
+    task = request.definition
     settlement = None
     if task is not None and request.delivery is not None and not _acknowledged_on(task, error):
         settlement = Settlement(request.delivery, Disposition.DEAD, reason="failed")
@@ -116,7 +117,7 @@ def _acknowledged_on(task: Any, error: BaseException) -> bool:
     return bool(task.acks_on_timeout if isinstance(error, TimeLimitExceeded) else task.acks_on_failure)
 
 
-def revoked(request: Request, error: TaskRevokedError, *, runtime: float = 0.0) -> Outcome:
+def revoked(request: Request, error: TaskRevokedError, *, runtime: float = 0.0, followups: Followups = NO_FOLLOWUPS) -> Outcome:
     """Build the outcome REVOKED: the task expired, was revoked before it ran, or was terminated."""
     result, content_type, content_encoding = encode_value(encode_exception(error), settings.RESULT_SERIALIZER)
     return Outcome(
@@ -128,24 +129,52 @@ def revoked(request: Request, error: TaskRevokedError, *, runtime: float = 0.0) 
         result=result,
         content_type=content_type,
         content_encoding=content_encoding,
+        followups=followups,
         store=not ignores_result(request) or request.message.embed.get("chord") is not None,
     )
 
 
+def tell_failure(request: Request, error: BaseException, info: ExceptionInfo) -> None:
+    """Send task_failure."""
+    if signals.task_failure.receivers:
+        _tell(signals.task_failure, request, exception=error, traceback=info.tb, einfo=info)
+
+
+def tell_internal_error(request: Request, error: BaseException, info: ExceptionInfo) -> None:
+    """Send task_internal_error: not the task's function failed, but what was to be done with its outcome."""
+    if signals.task_internal_error.receivers:
+        _tell(signals.task_internal_error, request, request=request, exception=error, traceback=info.tb, einfo=info)
+
+
+def tell_end(outcome: Outcome, state: str) -> None:
+    """Send task_postrun."""
+    if signals.task_postrun.receivers:
+        request = outcome.request
+        _tell(signals.task_postrun, request, task=request.definition, retval=outcome.value, state=state)
+
+
+def _tell(signal: signals.TaskSignal, request: Request, /, **more: Any) -> None:
+    message = request.message
+    signal.send(request.definition, task_id=message.id, args=message.args, kwargs=message.kwargs, **more)
+
+
 def ignores_result(request: Request) -> bool:
-    """Whether the caller, or else the task, wants no result kept."""
-    return bool(request.message.ignore_result or (request.task is not None and request.task.ignore_result))
+    """Whether the caller wants no result kept; the task, where the caller does not say; else the settings."""
+    asked = request.message.ignore_result
+    if asked is None:
+        asked = settings.TASK_IGNORE_RESULT if request.definition is None else request.definition.ignore_result
+    return bool(asked)
 
 
 def soft_limit_of(request: Request) -> float | None:
     """Seconds after which SoftTimeLimitExceeded is raised: the message's, else the task's; None without one."""
     own = request.message.soft_time_limit
-    limit = own if own is not None else request.task.soft_time_limit
+    limit = own if own is not None else request.definition.soft_time_limit
     return limit or None
 
 
 def hard_limit_of(request: Request) -> float | None:
     """Seconds after which the task's process is killed: the message's, else the task's; None without one."""
     own = request.message.time_limit
-    limit = own if own is not None else request.task.time_limit
+    limit = own if own is not None else request.definition.time_limit
     return limit or None

@@ -6,10 +6,13 @@ so there is no ``body_encoding`` among the properties, and no ``delivery_tag``: 
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from math import isfinite
 from typing import Any, Final
 
 from django_tasks import clock
 from django_tasks.exceptions import EncodeError, InvalidTaskError
+from django_tasks.layered import MOST_SHARED, Layered, Shared
 from django_tasks.messages import DELIVERY_COUNT, NOTHING, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, serializer_of
 
@@ -19,14 +22,15 @@ REPR_LENGTH: Final = 1024
 PERSISTENT: Final = 2
 
 _NO_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-#: Headers with a field of their own in TaskMessage, and those that belong to one delivery only.
 # fmt: off
-_KNOWN: Final = frozenset({
+#: Headers that every message has.
+_PROTOCOL: Final = frozenset({
     "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit", "root_id", "parent_id",
-    "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", "compression",
-    "redelivered", DELIVERY_COUNT, UNKNOWN_SINCE,
+    "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps",
 })
 # fmt: on
+#: Headers with a field of their own in TaskMessage, and those that belong to one delivery only.
+_KNOWN: Final = _PROTOCOL | {"compression", "redelivered", DELIVERY_COUNT, UNKNOWN_SINCE}
 #: Keys of a protocol 1 body that are no headers.
 _VERSION_1_BODY: Final = frozenset({"args", "kwargs", "callbacks", "errbacks", "chord", "utc", "taskset"})
 
@@ -37,7 +41,8 @@ def encode(messages: Sequence[TaskMessage], destinations: Sequence[Destination],
     ``origin`` names the sending process where a message doesn't. A message's own headers lie beside the protocol's;
     one with the name of a protocol header gives way to it. Raises EncodeError, naming the task, for arguments that can't be serialized.
     """
-    return [_encode(message, destination, origin) for message, destination in zip(messages, destinations, strict=True)]
+    bodies = _Bodies()
+    return [_encode(message, destination, origin, bodies) for message, destination in zip(messages, destinations, strict=True)]
 
 
 def decode(envelope: Envelope, *, accept: Collection[str]) -> TaskMessage:
@@ -60,22 +65,47 @@ def decode(envelope: Envelope, *, accept: Collection[str]) -> TaskMessage:
     return _decode_version_1(envelope, body)
 
 
-def _encode(message: TaskMessage, destination: Destination, origin: str) -> Envelope:
-    args, kwargs = message.args, message.kwargs
+class _Bodies:
+    """Writes bodies. What follows a call is written once for messages in a row that have it in common, as parts of a chord do."""
+
+    def __init__(self) -> None:
+        self._embed: Mapping[str, Any] = NOTHING
+        self._embed_json = _NO_EMBED_JSON
+
+    def write(self, message: TaskMessage, kwargs: dict[str, Any], destination: Destination) -> tuple[bytes, str, str, str | None]:
+        """Return a body, its content type and encoding, and the content type of its compression."""
+        try:
+            if destination.serializer == "json" and destination.compression is None:
+                return f"{dumps_json([message.args, kwargs])[:-1]},{self._json(message.embed)}]".encode(), JSON_TYPE, "utf-8", None
+            body = [message.args, kwargs, {**_NO_EMBED, **message.embed}]
+            payload = dumps(body, destination.serializer, destination.compression)
+        except EncodeError as error:
+            raise EncodeError(f"the arguments of the task {message.task!r} can't be sent: {error}") from error
+        return payload.body, payload.content_type, payload.content_encoding, payload.compression
+
+    def _json(self, embed: Mapping[str, Any]) -> str:
+        if embed is not self._embed:
+            self._embed_json = dumps_json({**_NO_EMBED, **embed})
+            self._embed = embed
+        return self._embed_json
+
+
+_NO_EMBED_JSON: Final = dumps_json(_NO_EMBED)
+
+
+def _encode(message: TaskMessage, destination: Destination, origin: str, bodies: _Bodies) -> Envelope:
+    kwargs = message.kwargs
     if type(kwargs) is not dict:
         kwargs = dict(kwargs)
-    embed = {**_NO_EMBED, **message.embed} if message.embed else _NO_EMBED
-    body, content_type, content_encoding, compression = _serialize(message.task, [args, kwargs, embed], destination)
-    headers = _headers(message, origin)
-    headers["argsrepr"] = _cut_repr(args) if message.argsrepr is None else message.argsrepr
-    headers["kwargsrepr"] = _cut_repr(kwargs) if message.kwargsrepr is None else message.kwargsrepr
+    body, content_type, content_encoding, compression = bodies.write(message, kwargs, destination)
+    own = _own_headers(message, kwargs)
     if compression is not None:
-        headers["compression"] = compression
+        own["compression"] = compression
     return Envelope(
         body=body,
         content_type=content_type,
         content_encoding=content_encoding,
-        headers=headers,
+        headers=Layered(_shared_headers(message, origin), own),
         properties=_properties(message, destination),
         queue=destination.queue,
         priority=destination.priority,
@@ -85,54 +115,108 @@ def _encode(message: TaskMessage, destination: Destination, origin: str) -> Enve
     )
 
 
-def _serialize(task: str, body: list[Any], destination: Destination) -> tuple[bytes, str, str, str | None]:
-    try:
-        if destination.serializer == "json" and destination.compression is None:
-            return dumps_json(body).encode(), JSON_TYPE, "utf-8", None
-        payload = dumps(body, destination.serializer, destination.compression)
-    except EncodeError as error:
-        raise EncodeError(f"the arguments of the task {task!r} can't be sent: {error}") from error
-    return payload.body, payload.content_type, payload.content_encoding, payload.compression
-
-
-def _headers(message: TaskMessage, origin: str) -> dict[str, Any]:
-    eta, expires = message.eta, message.expires
-    headers = {
-        "lang": "py",
-        "task": message.task,
+def _own_headers(message: TaskMessage, kwargs: dict[str, Any]) -> dict[str, Any]:
+    own: dict[str, Any] = {
         "id": message.id,
-        "shadow": message.shadow,
-        "eta": None if eta is None else eta.isoformat(),
-        "expires": None if expires is None else expires.isoformat(),
-        "group": message.group,
         "group_index": message.group_index,
-        "retries": message.retries,
-        "timelimit": [message.time_limit, message.soft_time_limit],
         "root_id": message.root_id or message.id,
         "parent_id": message.parent_id,
-        "argsrepr": None,
-        "kwargsrepr": None,
-        "origin": message.origin or origin,
-        "ignore_result": message.ignore_result,
-        "replaced_task_nesting": message.replaced_task_nesting,
-        "stamped_headers": None if message.stamped_headers is None else list(message.stamped_headers),
-        "stamps": dict(message.stamps),
+        "argsrepr": _cut_repr(message.args) if message.argsrepr is None else message.argsrepr,
+        "kwargsrepr": _cut_repr(kwargs) if message.kwargsrepr is None else message.kwargsrepr,
     }
-    return {**message.headers, **headers} if message.headers else headers
+    if _is_timed(message):
+        eta, expires = message.eta, message.expires
+        own["eta"] = None if eta is None else eta.isoformat()
+        own["expires"] = None if expires is None else expires.isoformat()
+    if _is_stamped(message):
+        own["stamped_headers"] = None if message.stamped_headers is None else list(message.stamped_headers)
+        own["stamps"] = dict(message.stamps)
+    if message.headers:
+        own.update({name: value for name, value in message.headers.items() if name not in _PROTOCOL})
+    return own
 
 
-def _properties(message: TaskMessage, destination: Destination) -> dict[str, Any]:
-    properties = {
-        "correlation_id": message.id,
-        "reply_to": message.reply_to or "",
-        "delivery_mode": PERSISTENT,
-        "delivery_info": {"exchange": destination.exchange, "routing_key": destination.routing_key},
-        "priority": destination.priority,
-    }
+def _is_timed(message: TaskMessage) -> bool:
+    return message.eta is not None or message.expires is not None
+
+
+def _is_stamped(message: TaskMessage) -> bool:
+    return message.stamped_headers is not None or len(message.stamps) > 0
+
+
+def _shared_headers(message: TaskMessage, origin: str) -> Shared:
+    return _remembered(
+        _headers,
+        message.task,
+        message.shadow,
+        message.group,
+        message.retries,
+        message.time_limit,
+        message.soft_time_limit,
+        message.origin or origin,
+        message.ignore_result,
+        message.replaced_task_nesting,
+        _is_timed(message),
+        _is_stamped(message),
+    )
+
+
+def _remembered(function: Any, *values: Any) -> Shared:
+    try:
+        shared: Shared = function(*values)
+    except TypeError:
+        # A value that can't be hashed: somebody else's message, with a list where text belongs.
+        shared = function.__wrapped__(*values)
+    return shared
+
+
+# By type as well, since True, 1 and 1.0 are equal and look different in JSON.
+@lru_cache(maxsize=MOST_SHARED, typed=True)
+def _headers(
+    task: str,
+    shadow: str | None,
+    group: str | None,
+    retries: int,
+    time_limit: float | None,
+    soft_time_limit: float | None,
+    origin: str,
+    ignore_result: bool | None,
+    replaced_task_nesting: int,
+    timed: bool,
+    stamped: bool,
+) -> Shared:
+    headers = Shared(
+        lang="py",
+        task=task,
+        shadow=shadow,
+        group=group,
+        retries=retries,
+        timelimit=[time_limit, soft_time_limit],
+        origin=origin,
+        ignore_result=ignore_result,
+        replaced_task_nesting=replaced_task_nesting,
+    )
+    # Times and stamps are a message's own, if it has any.
+    if not timed:
+        headers.update(eta=None, expires=None)
+    if not stamped:
+        headers.update(stamped_headers=None, stamps={})
+    return headers
+
+
+def _properties(message: TaskMessage, destination: Destination) -> Layered:
+    own = {"correlation_id": message.id}
     if message.expires is not None:
         left = (message.expires - clock.now()).total_seconds()
-        properties["expiration"] = str(max(0, int(left * 1000)))
-    return properties
+        own["expiration"] = str(max(0, int(left * 1000)))
+    way = destination.exchange, destination.routing_key
+    return Layered(_remembered(_shared_properties, message.reply_to or "", *way, destination.priority), own)
+
+
+@lru_cache(maxsize=MOST_SHARED, typed=True)
+def _shared_properties(reply_to: str, exchange: str, routing_key: str, priority: int) -> Shared:
+    way = {"exchange": exchange, "routing_key": routing_key}
+    return Shared(reply_to=reply_to, delivery_mode=PERSISTENT, delivery_info=way, priority=priority)
 
 
 def _cut_repr(value: Any) -> str:
@@ -183,6 +267,8 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
     properties = envelope.properties
     try:
         time_limit, soft_time_limit = get("timelimit") or _NO_LIMITS
+        if time_limit is not None or soft_time_limit is not None:
+            _check_limits(time_limit, soft_time_limit)
         eta, expires = get("eta"), get("expires")
         return TaskMessage(
             id=_text(headers["id"]),
@@ -202,7 +288,7 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
             group_index=get("group_index"),
             time_limit=time_limit,
             soft_time_limit=soft_time_limit,
-            ignore_result=bool(get("ignore_result")),
+            ignore_result=None if (ignored := get("ignore_result")) is None else bool(ignored),
             shadow=get("shadow"),
             reply_to=properties.get("reply_to") or None,
             origin=get("origin"),
@@ -228,6 +314,13 @@ def _text(value: Any) -> str:
     if type(value) is not str:
         raise TypeError(f"task and id must be text, not {value!r}")
     return value
+
+
+def _check_limits(*limits: Any) -> None:
+    # A limit that can't be reckoned with would end the process that runs the task, and the next one that gets it.
+    for limit in limits:
+        if limit is not None and not (isinstance(limit, int | float) and isfinite(limit)):
+            raise TypeError(f"timelimit must be two numbers, not {limits!r}")
 
 
 def _local(moment: Any) -> Any:

@@ -33,6 +33,8 @@ from django_tasks.urls import URL
 logger = logging.getLogger("django_tasks.redis")
 
 SENTINEL_PORT: Final = 26379
+#: What redis-py tells servers of itself. For each connection it would look up its own version anew, in the package's metadata.
+_DRIVER: Final = {"driver_info": redis.DriverInfo(lib_version=redis.__version__)} if hasattr(redis, "DriverInfo") else {}
 _FOR_SENTINELS: Final = frozenset({"master_name", "sentinel_kwargs", "min_other_sentinels", "ssl"})
 _CERTIFICATES: Final = {"CERT_NONE": "none", "CERT_OPTIONAL": "optional", "CERT_REQUIRED": "required"}
 _SSL_MODES: Final = {ssl.CERT_NONE: "none", ssl.CERT_OPTIONAL: "optional", ssl.CERT_REQUIRED: "required"}
@@ -130,9 +132,9 @@ class RedisServer:
 
     def _open(self, url: URL) -> Any:
         # What is to be tried again is decided above, where it is known what was being done; redis-py would also wait.
-        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "health_check_interval": 25, "client_name": "django_tasks"}
+        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "health_check_interval": 25, "client_name": "django_tasks", **_DRIVER}
         options |= {name: value for name, value in self._options.items() if name not in _FOR_SENTINELS}
-        options |= _tls(self._options.get("ssl"))
+        options |= tls_options(self._options.get("ssl"))
         try:
             _check_database(url)
             if url.scheme.startswith("sentinel"):
@@ -195,7 +197,7 @@ def _for_redis_py(url: URL) -> str:
     return text
 
 
-def _tls(given: Any) -> dict[str, Any]:
+def tls_options(given: Any) -> dict[str, Any]:
     """Read BROKER_USE_SSL and REDIS_BACKEND_USE_SSL: True, or redis-py's ssl_... options with the ssl module's constants.
 
     AMQP's names for them, which have no ``ssl_`` before them, are taken as well.

@@ -20,11 +20,21 @@ class TaskRegistry(MutableMapping[str, Any]):
         """Enter a task under its name and return the one that holds the name.
 
         A module that is imported twice keeps its first task; a different function under a taken name raises
-        AlreadyRegistered.
+        AlreadyRegistered. A task class is entered as an instance of it.
         """
+        if isinstance(task, type):
+            task = task()
         held = self._tasks.get(task.name)
         if held is None:
             self._tasks[task.name] = task
+            if (registered := getattr(task, "on_registered", None)) is not None:
+                try:
+                    registered()
+                except BaseException:
+                    self._tasks.pop(task.name, None)
+                    raise
+            return task
+        if held is task:
             return task
         if _origin(held) != _origin(task):
             raise AlreadyRegistered(f"the task name {task.name!r} is taken by {_origin(held)}; give {_origin(task)} another with name=")

@@ -241,7 +241,7 @@ task_rejected = _declare("task_rejected")
 task_unknown = _declare("task_unknown")
 #: Celery's old name of after_task_publish; accepted and never sent.
 task_sent = _declare("task_sent")
-#: The first thing a worker does. Sender: its node name. instance, conf, options.
+#: The first thing a worker does. Sender: its node name. instance (None), conf, options: what the command line says, to be changed.
 celeryd_init = _declare("celeryd_init")
 #: A worker is set up and not yet running. Sender: its node name. instance, conf.
 celeryd_after_setup = _declare("celeryd_after_setup")
@@ -263,15 +263,15 @@ worker_shutting_down = _declare("worker_shutting_down")
 worker_shutdown = _declare("worker_shutdown")
 #: A worker has shown a sign of life. Sender: its heart.
 heartbeat_sent = _declare("heartbeat_sent")
-#: Django's LOGGING is in force already, so a receiver replaces nothing. loglevel, logfile, format, colorize.
+#: A worker or beat starts. Django's LOGGING is in force; what a receiver configures counts, too. loglevel, logfile, format, colorize.
 setup_logging = _declare("setup_logging")
-#: The worker's loggers are set up. logger, loglevel, logfile, format, colorize.
+#: After setup_logging. logger (the root's), loglevel, logfile, format, colorize.
 after_setup_logger = _declare("after_setup_logger")
-#: The task loggers are set up. logger, loglevel, logfile, format, colorize.
+#: After setup_logging. logger (django_tasks), loglevel, logfile, format, colorize.
 after_setup_task_logger = _declare("after_setup_task_logger")
 #: Beat starts by itself. Sender: the beat service.
 beat_init = _declare("beat_init")
 #: Beat starts inside a worker. Sender: the beat service.
 beat_embedded_init = _declare("beat_embedded_init")
-#: A command has read its options. app, options.
+#: Celery's, of options that a project adds to its commands; accepted and never sent.
 user_preload_options = _declare("user_preload_options")

@@ -139,7 +139,7 @@ def three(): ...
 
 def watch():
     if TYPE_CHECKING: from celery import states
-    return capp.events, celery.states.SUCCESS
+    return capp.control.ping, celery.states.SUCCESS
 """,
     "shop/tests.py": """\
 from unittest import mock
@@ -154,9 +154,10 @@ pytest_plugins = ("celery.contrib.pytest",)
 @mock.patch("celery.app.task.Task.apply_async")
 def test_it(patched): ...
 """,
-    "shop/broken.py": "def (:\n",
+    "shop/broken.py": "from celery import group\ndef (:\n",
     "shop/clean.py": "from django.db import models\n",
-    "shop/migrations/0001_initial.py": "from celery import shared_task\n",
+    "shop/migrations/0001_initial.py": "from proj.settings import app\n",
+    "shop/migrations/0002_tasks.py": "from celery import shared_task\n",
     "venv/pyvenv.cfg": "",
     "venv/lib/x.py": "from celery import shared_task\n",
 }

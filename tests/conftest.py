@@ -46,11 +46,11 @@ def alias(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _forgetful() -> Iterator[None]:
-    """Leave no broker, result backend or router of one test to the next."""
+    """Leave no broker, event channel, result backend or router of one test to the next."""
     yield
     import sys
 
-    for name in ("brokers", "result_backends", "routing"):
+    for name in ("brokers", "events", "result_backends", "routing"):
         module = sys.modules.get(f"django_tasks.{name}")
         if module is not None and hasattr(module, "reset"):
             module.reset()

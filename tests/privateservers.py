@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -182,3 +182,15 @@ def need_rabbitmq_server() -> None:
     """Skip by name where no RabbitMQ can be started."""
     if not (RABBITMQ_SCRIPTS / "rabbitmq-server").exists():
         pytest.skip(f"no {RABBITMQ_SCRIPTS}/rabbitmq-server here: it is part of the package rabbitmq-server")
+
+
+@contextmanager
+def private_redis(folder: Path) -> Iterator[PrivateRedis]:
+    """Run a Redis server for the time of the block; skip the test where none is installed."""
+    need_redis_server()
+    server = PrivateRedis(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()

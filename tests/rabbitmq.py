@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import amqp
 
@@ -22,7 +23,8 @@ def rabbitmqctl(*arguments: str) -> str:
 def virtual_host() -> Iterator[str]:
     """Make a virtual host; give the URL of it. Without rabbitmqctl, give the server's URL as it is."""
     parts = urlsplit(SERVICES["rabbitmq"].url)
-    name = f"tests-{os.getpid()}"
+    # One process may have several at a time.
+    name = f"tests-{os.getpid()}-{uuid4().hex[:8]}"
     try:
         if shutil.which("rabbitmqctl") is None:
             raise OSError("no rabbitmqctl")

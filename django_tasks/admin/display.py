@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 
 from django_tasks import clock, states
 from django_tasks.models import MessageState
+from django_tasks.operations.progress import progress_of
 from django_tasks.operations.workers import Liveness
 
 EMPTY = "-"
@@ -45,20 +46,25 @@ def code(text: str, *, wrap: bool = False) -> SafeString | str:
     return format_html('<pre class="dt-code{}">{}</pre>', " dt-wrap" if wrap else "", text) if text else EMPTY
 
 
-def progress_bar(text: str | None) -> SafeString | None:
-    """Show what ``Task.progress`` stored as a bar with its words; None for anything else."""
+def progress_bar(status: str, text: str | None) -> SafeString | None:
+    """Show how far a task says that it has come, as a bar with its words; None for anything else."""
     try:
-        kept = json.loads(text or "")
-        done, total, message = float(kept["done"]), kept["total"], str(kept["message"])
-        share = None if total is None else float(total)
-    except (ValueError, TypeError, KeyError):
+        progress = progress_of(status, json.loads(text or ""))
+    except ValueError:
         return None
-    if not share:
-        return format_html('<div class="dt-progress"><progress></progress><span>{}</span><span>{}</span></div>', f"{done:g}", message)
-    words = f"{done:g} / {share:g} ({min(100, int(100 * done / share))} %)"
+    if progress is None:
+        return None
+    if progress.share is None:
+        words = f"{progress.done:g}"
+        return format_html(
+            '<div class="dt-progress" id="dt-progress" data-live><progress aria-label="{}"></progress><span>{}</span><span>{}</span></div>',
+            _("Progress"), words, progress.message,
+        )  # fmt: skip
+    words = f"{progress.done:g} / {progress.total:g} ({int(100 * progress.share)} %)"
     return format_html(
-        '<div class="dt-progress"><progress max="{}" value="{}">{}</progress><span>{}</span><span>{}</span></div>',
-        share, min(done, share), words, words, message,
+        '<div class="dt-progress" id="dt-progress" data-live>'
+        '<progress max="1" value="{}" aria-label="{}">{}</progress><span>{}</span><span>{}</span></div>',
+        progress.share, _("Progress"), words, words, progress.message,
     )  # fmt: skip
 
 

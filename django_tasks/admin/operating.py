@@ -69,6 +69,7 @@ class OperatorAdmin(_ModelAdmin[_M]):
 
     class Media:
         css = {"all": ["django_tasks/admin.css"]}
+        js = ["django_tasks/live.js"]
 
     # -- permissions
 

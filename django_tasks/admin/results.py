@@ -168,8 +168,7 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
     @admin.display(description=gettext_lazy("result"))
     def outcome(self, row: TaskResult) -> str:
         """The return value, or the error, as JSON; how far a task has come that says so, as a bar."""
-        bar = progress_bar(row.result) if row.status == states.PROGRESS else None
-        return bar or code(pretty_text(row.result))
+        return progress_bar(row.status, row.result) or code(pretty_text(row.result))
 
     @admin.display(description=gettext_lazy("traceback"))
     def traceback_text(self, row: TaskResult) -> str:

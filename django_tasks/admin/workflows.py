@@ -1,5 +1,6 @@
 """The page of a workflow: its picture, and its failed tasks to be run again."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from django.contrib import messages
@@ -14,12 +15,17 @@ from django_tasks.admin.display import badge, link, page_of, seconds
 from django_tasks.admin.drawing import draw
 from django_tasks.exceptions import TaskError
 from django_tasks.models import TaskResult
-from django_tasks.operations.calls import run_again, stored_call
+from django_tasks.operations.calls import run_alone
+from django_tasks.operations.resuming import failed_in, has_way_on, resume
 from django_tasks.operations.workflows import Step, Workflow, workflow_of
 
 if TYPE_CHECKING:
     from django_tasks.admin.results import TaskResultAdmin
 
+#: In the address after something was run again: nothing is known of it until a worker has it.
+FOLLOW = "follow"
+#: The buttons by which nothing follows what runs again, and by which all that can runs again.
+ALONE, ALL = "alone", "all"
 #: Most failed tasks that the page lists.
 LISTED = 200
 
@@ -35,8 +41,9 @@ def workflow_view(model_admin: "TaskResultAdmin", request: HttpRequest, object_i
     if request.method == "POST":
         if not model_admin.has_rerun_permission(request):
             raise PermissionDenied
-        _run_again(model_admin, request, workflow, request.POST.getlist("task"))
-        return HttpResponseRedirect(request.get_full_path())
+        _answer(model_admin, request, workflow)
+        return HttpResponseRedirect(f"{request.path}?{FOLLOW}=1")
+    failed = _listed(workflow.failed[:LISTED])
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,
@@ -46,7 +53,10 @@ def workflow_view(model_admin: "TaskResultAdmin", request: HttpRequest, object_i
         "original_address": page_of("taskresult", row.pk),
         "picture": draw(workflow),
         "counts": [(badge(state), number) for state, number in workflow.counts().items()],
-        "failed": [_listed(step) for step in workflow.failed[:LISTED]],
+        "failed": failed,
+        "repeatable": any(one["repeatable"] for one in failed),
+        "ways_on": any(one["way_on"] for one in failed),
+        "unfinished": workflow.unfinished or FOLLOW in request.GET,
         "more_failed": max(0, len(workflow.failed) - LISTED),
         "truncated": workflow.truncated,
         "may_rerun": model_admin.has_rerun_permission(request),
@@ -54,29 +64,58 @@ def workflow_view(model_admin: "TaskResultAdmin", request: HttpRequest, object_i
     return TemplateResponse(request, "admin/django_tasks/workflow.html", context)
 
 
-def _listed(step: Step) -> dict[str, object]:
-    return {
-        "step": step,
-        "link": link(page_of("taskresult", step.pk) if step.pk else None, step.task_id),
-        "state": badge(step.status),
-        "run_time": seconds(step.runtime),
-    }
+def _listed(steps: list[Step]) -> list[dict[str, object]]:
+    # Of a task that failed because another one did, no arguments are there: it never started.
+    kept = TaskResult.objects.filter(pk__in=[step.pk for step in steps], task_args__isnull=False, task_kwargs__isnull=False)
+    repeatable = {row.pk: row for row in kept.exclude(task_name=None).exclude(task_name="").only("pk", "meta")}
+    return [
+        {
+            "step": step,
+            "link": link(page_of("taskresult", step.pk) if step.pk else None, step.task_id),
+            "state": badge(step.status),
+            "run_time": seconds(step.runtime),
+            "repeatable": step.pk in repeatable,
+            "way_on": step.pk in repeatable and has_way_on(repeatable[step.pk]),
+        }
+        for step in steps
+    ]
 
 
-def _run_again(model_admin: "TaskResultAdmin", request: HttpRequest, workflow: Workflow, chosen: list[str]) -> None:
+def _answer(model_admin: "TaskResultAdmin", request: HttpRequest, workflow: Workflow) -> None:
+    alone = ALONE in request.POST
+    rows = failed_in(workflow) if ALL in request.POST else _chosen(workflow, set(request.POST.getlist("task")))
+    if not rows:
+        model_admin.message_user(request, _("Nothing was sent: choose failed tasks first."), messages.WARNING)
+        return
+    sent = _each_alone(model_admin, request, rows) if alone else _all_going_on(model_admin, request, rows)
+    if not sent:
+        return
+    model_admin.log_operation(request, sent, _("Run again.") if alone else _("Run again, with what follows."))
+    done = ngettext("%(count)d task was sent again.", "%(count)d tasks were sent again.", len(sent)) % {"count": len(sent)}
+    model_admin.message_user(request, done, messages.SUCCESS)
+
+
+def _chosen(workflow: Workflow, task_ids: set[str]) -> list[TaskResult]:
     # Only what is failed in this workflow: the form may be old, or made up.
-    wanted = [step.task_id for step in workflow.failed if step.task_id in set(chosen)]
-    sent: list[TaskResult] = []
-    for row in TaskResult.objects.filter(task_id__in=wanted):
+    return list(TaskResult.objects.filter(task_id__in=[step.task_id for step in workflow.failed if step.task_id in task_ids]))
+
+
+def _each_alone(model_admin: "TaskResultAdmin", request: HttpRequest, rows: Sequence[TaskResult]) -> list[TaskResult]:
+    sent = []
+    for row in rows:
         try:
-            run_again(stored_call(row))
+            run_alone(row)
         except TaskError as error:
             model_admin.message_user(request, str(error), messages.ERROR)
         else:
             sent.append(row)
-    if not sent:
-        model_admin.message_user(request, _("Nothing was sent: choose failed tasks first."), messages.WARNING)
-        return
-    model_admin.log_operation(request, sent, _("Run again."))
-    done = ngettext("%(count)d task was sent again.", "%(count)d tasks were sent again.", len(sent)) % {"count": len(sent)}
-    model_admin.message_user(request, done, messages.SUCCESS)
+    return sent
+
+
+def _all_going_on(model_admin: "TaskResultAdmin", request: HttpRequest, rows: Sequence[TaskResult]) -> list[TaskResult]:
+    try:
+        ids = set(resume(rows))
+    except (TaskError, NotImplementedError) as error:
+        model_admin.message_user(request, str(error), messages.ERROR)
+        return []
+    return [row for row in rows if row.task_id in ids]

@@ -20,6 +20,8 @@ class Consumer(ABC):
     consumer_id: str
     #: Seconds after which what this consumer holds goes to others, unless ``extend`` is called before.
     lease: float
+    #: The broker sends messages some time after the first ``receive``: asked with ``timeout=0``, it may give none although it has some.
+    pushed: ClassVar[bool] = False
 
     @abstractmethod
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
@@ -28,6 +30,9 @@ class Consumer(ABC):
         Returns early, with an empty list, when ``wake`` is called. ``limit=0`` only waits. Raises
         ``OperationalError`` when the broker can't be reached; calling again reconnects.
         """
+
+    def catch_up(self) -> None:
+        """Return once everything that the broker has sent until now can be received, where it sends (``pushed``)."""
 
     @abstractmethod
     def settle(self, settlements: Sequence[Settlement]) -> None:

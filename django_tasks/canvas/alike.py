@@ -5,9 +5,9 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from django_tasks.canvas.calls import build_message
-from django_tasks.canvas.dispatch import send
+from django_tasks.canvas.dispatch import send_all
 from django_tasks.canvas.signatures import Signature
-from django_tasks.messages import TaskMessage, new_id
+from django_tasks.messages import TaskMessage, new_ids
 from django_tasks.result import AsyncResult
 
 #: Fields that differ from call to call.
@@ -27,19 +27,18 @@ def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> li
     template = build_message(target.name, (), {}, {**target.call_options((), {}, options), "group_index": 0})
     shared = _shared(template)
     root_id = None if template.root_id == template.id else template.root_id
-    policy = (options.get("on_commit"), options.get("retry"), options.get("retry_policy"))
+    messages: list[TaskMessage] = []
     results: list[Any] = []
-    for index, member in enumerate(members):
+    for index, (member, task_id) in enumerate(zip(members, new_ids(len(members)), strict=True)):
         args, kwargs = member["args"], member["kwargs"]
         if check is not None:
             check(*args, **kwargs)
-        task_id = new_id()
-        message = TaskMessage(id=task_id, args=args, kwargs=kwargs, root_id=root_id or task_id, group_index=index, **shared)
-        send(message, policy)
+        messages.append(TaskMessage(id=task_id, args=args, kwargs=kwargs, root_id=root_id or task_id, group_index=index, **shared))
         result: AsyncResult[Any] = AsyncResult(task_id, task_name=target.name)
-        if message.ignore_result:
+        if template.ignore_result:
             result.ignored = True
         results.append(result)
+    send_all(messages, (options.get("on_commit"), options.get("retry"), options.get("retry_policy")))
     return results
 
 

@@ -7,10 +7,12 @@ from difflib import get_close_matches
 from typing import Any, Final, TypeAlias, TypedDict
 
 from django_tasks import result_backends
+from django_tasks.canvas.givenconnections import CONNECTIONS, refuse_other_brokers
+from django_tasks.canvas.optionvalues import VALUES, refuse_values
 from django_tasks.clock import after, as_utc, expiry, parse_iso
 from django_tasks.conf import settings
 from django_tasks.context import Request, current_request
-from django_tasks.messages import NOTHING, TaskMessage, new_id
+from django_tasks.messages import HIDDEN, NOTHING, TaskMessage, new_id
 
 Expires: TypeAlias = float | datetime | timedelta | str | None
 
@@ -53,7 +55,7 @@ class CallOptions(TypedDict, total=False):
     argsrepr: str | None
     kwargsrepr: str | None
     on_commit: bool | None
-    # Celery's plumbing: accepted so that calls written for it work, without effect here.
+    # Celery's plumbing: accepted so that calls written for it work, without effect here. Connections must lead to BROKER_URL.
     producer: Any
     publisher: Any
     connection: Any
@@ -69,6 +71,8 @@ class CallOptions(TypedDict, total=False):
 
 
 OPTION_NAMES: Final = frozenset(CallOptions.__annotations__)
+#: Options that need no look at what they hold: one comparison then tells that nothing is wrong with a call's options.
+_UNSUSPICIOUS: Final = OPTION_NAMES - CONNECTIONS - VALUES.keys() | {"task_id"}
 
 #: Options that have no effect here.
 PLUMBING: Final = frozenset(
@@ -88,6 +92,13 @@ PLUMBING: Final = frozenset(
     }
 )
 
+#: What arguments come in. As tuples: a union is built anew for each call, and to be asked of Mapping takes longer than of dict.
+_POSITIONAL: Final = (list, tuple)
+_BY_NAME: Final = (dict, Mapping)
+
+#: Of an id that we make.
+_LENGTH_OF_OURS: Final = len(new_id())
+
 #: Links, and the keys under which a message carries them.
 _EMBEDDED: Final = (("link", "callbacks"), ("link_error", "errbacks"))
 
@@ -102,14 +113,16 @@ def listed(value: Any) -> list[Any]:
 def build_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> TaskMessage:
     """Make the message of one call. Inside a running task it becomes that task's child.
 
-    Raises TypeError for an option that doesn't exist or arguments of the wrong kind, ValueError for impossible limits.
+    Raises TypeError for an option that doesn't exist or arguments of the wrong kind, ValueError for impossible limits and for a
+    connection to another broker.
     """
-    if not options.keys() <= OPTION_NAMES:
-        refuse_unknown(name, options)
-    if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
+    if not options.keys() <= _UNSUSPICIOUS:
+        refuse_misplaced(name, options)
+    if not isinstance(args, _POSITIONAL) or not isinstance(kwargs, _BY_NAME):
         raise TypeError(f"{name}: args must be a list or tuple and kwargs a mapping, not {args!r} and {kwargs!r}; nothing was sent")
     get = options.get
-    task_id = get("task_id") or new_id()
+    task_id = get("task_id")
+    task_id = _fit_id(name, task_id) if task_id else new_id()
     root_id, parent_id, priority = get("root_id"), get("parent_id"), get("priority")
     request = current_request()
     if request is not None:
@@ -138,7 +151,7 @@ def build_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], opt
         group_index=get("group_index"),
         time_limit=hard,
         soft_time_limit=soft,
-        ignore_result=bool(get("ignore_result")),
+        ignore_result=get("ignore_result"),
         shadow=get("shadow"),
         reply_to=get("reply_to") or _reply_to(request),
         origin=get("origin"),
@@ -150,8 +163,25 @@ def build_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], opt
         serializer=get("serializer"),
         compression=get("compression"),
         embed=_embed(options),
-        headers=dict(headers) if headers else NOTHING,
+        headers=_headers(headers, options),
     )
+
+
+def _fit_id(name: str, task_id: Any) -> str:
+    # Ids are made here for most calls, and given for all parts of workflows: the quick look first.
+    if type(task_id) is str and len(task_id) == _LENGTH_OF_OURS and task_id.isascii() and task_id.isprintable():
+        return task_id
+    refuse_values(name, {"task_id": task_id})
+    return str(task_id)
+
+
+def _headers(headers: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "argsrepr" in options or "kwargsrepr" in options:
+        # Every message has these texts; only those that a caller gave hide something.
+        hidden = [name for name in ("args", "kwargs") if options.get(f"{name}repr") is not None]
+        if hidden:
+            return {**(headers or {}), HIDDEN: hidden}
+    return dict(headers) if headers else NOTHING
 
 
 def _reply_to(request: Request | None) -> str | None:
@@ -161,8 +191,8 @@ def _reply_to(request: Request | None) -> str | None:
 
 def amend_message(message: TaskMessage, options: Mapping[str, Any], **fields: Any) -> TaskMessage:
     """Return a copy of a message with some calling options given anew: how a retry keeps everything else."""
-    if not options.keys() <= OPTION_NAMES:
-        refuse_unknown(message.task, options)
+    if not options.keys() <= _UNSUSPICIOUS:
+        refuse_misplaced(message.task, options)
     for name in ("priority", "routing_key", "time_limit", "soft_time_limit", "shadow", "serializer", "compression", "ignore_result"):
         if options.get(name) is not None:
             fields[name] = options[name]
@@ -186,17 +216,23 @@ def eta_of(countdown: float | timedelta | None, eta: datetime | str | None) -> d
     return _eta(countdown, eta)
 
 
-def refuse_unknown(name: str, options: Mapping[str, Any]) -> None:
-    """Raise TypeError for the first option that does not exist, naming the nearest one that does.
+def refuse_misplaced(name: str, options: Mapping[str, Any]) -> None:
+    """Raise TypeError for the first option that does not exist, naming the nearest one that does; ValueError for another broker.
 
-    Stamps are options of any name: ``stamped_headers`` lists them.
+    What an option can't hold is a TypeError, too. Stamps are options of any name: ``stamped_headers`` lists them.
     """
     stamps = set(options.get("stamped_headers") or ())
     for option in options:
         if option not in OPTION_NAMES and option not in stamps:
             near = get_close_matches(option, OPTION_NAMES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "custom values belong into headers={...}"
+            hint = f"did you mean {near[0]!r}?" if near else "custom values belong into headers={...}."
             raise TypeError(f"{name}: apply_async() has no option {option!r}; {hint} Nothing was sent")
+    refuse_values(name, options)
+    refuse_other_brokers(
+        options,
+        f"calling {name}",
+        f"Nothing was sent. A Celery client of that broker can send there: Celery(broker=url).send_task({name!r}, args, queue=...)",
+    )
 
 
 def family(request: Request) -> tuple[str | None, str | None]:

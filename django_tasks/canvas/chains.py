@@ -6,10 +6,12 @@ from itertools import pairwise
 from operator import or_
 from typing import Any, cast
 
+from django_tasks import result_backends
 from django_tasks.canvas.calls import listed
 from django_tasks.canvas.chords import chord, drop_header_links
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import Signature, first_of, maybe_signature, members_of
+from django_tasks.canvas.texts import shortened
 from django_tasks.conf import settings
 from django_tasks.states import IGNORED, REJECTED
 
@@ -122,6 +124,9 @@ class chain(Signature[Any]):
         steps, results = self._prepared(args, kwargs, taken, copies=True)
         if not steps:
             return None
+        if any(map(_counts, steps[1:])):
+            # Here, and not in a worker when its turn has come.
+            result_backends.current().check_chords()
         for callback in listed(taken["link"]):
             steps[-1].append_to_list_option("link", callback)
         rest = [*(given.pop("chain", None) or ()), *reversed(steps[1:])]
@@ -176,9 +181,8 @@ class chain(Signature[Any]):
             return [], []
         if args or kwargs:
             steps[0].args, steps[0].kwargs, _ = steps[0].merged(args, kwargs)
-        for errback in listed(taken.get("link_error")):
-            for step in steps:
-                step.append_to_list_option("link_error", errback)
+        if errbacks := listed(taken.get("link_error")):
+            steps = [_with_errbacks(step, errbacks) for step in steps]
         results = [step.freeze(root_id=taken.get("root_id")) for step in steps[:-1]]
         results.append(
             steps[-1].freeze(
@@ -208,7 +212,7 @@ class chain(Signature[Any]):
         return self
 
     def __repr__(self) -> str:
-        return " | ".join(repr(task) for task in self.tasks) if self.tasks else "chain(<empty>)"
+        return shortened(self.tasks[0]["task"], " | ".join(map(repr, self.tasks))) if self.tasks else "chain(<empty>)"
 
 
 def _fold(tasks: Sequence[Signature[Any]], steps: list[Signature[Any]] | None = None) -> Any:
@@ -238,6 +242,18 @@ def _add_step(steps: list[Signature[Any]], step: Signature[Any]) -> None:
         steps.append(step)
 
 
+def _with_errbacks(step: Signature[Any], errbacks: Iterable[Any]) -> Signature[Any]:
+    if isinstance(step, group):
+        # Its members may have error callbacks of their own, which an option of the group would replace.
+        step = step.clone()
+    for errback in errbacks:
+        if isinstance(step, group):
+            step.link_error(errback)
+        else:
+            step.append_to_list_option("link_error", errback)
+    return step
+
+
 def _flattened(tasks: Iterable[Any], *, copies: bool) -> Iterator[Signature[Any]]:
     """Yield the steps to send: nested chains spliced, lone members for their groups, empty groups left out."""
     found = list(_spliced(tasks, copies=copies))
@@ -247,7 +263,7 @@ def _flattened(tasks: Iterable[Any], *, copies: bool) -> Iterator[Signature[Any]
 
 def _spliced(tasks: Iterable[Any], *, copies: bool) -> Iterator[Signature[Any]]:
     for task in tasks:
-        step = maybe_signature(task, clone=copies)
+        step = task.sharing() if copies and isinstance(task, group) else maybe_signature(task, clone=copies)
         if isinstance(step, group) and len(step.tasks) == 1:
             step = step.tasks[0].clone() if copies else step.tasks[0]
         if isinstance(step, chain):
@@ -258,12 +274,36 @@ def _spliced(tasks: Iterable[Any], *, copies: bool) -> Iterator[Signature[Any]]:
             yield step
 
 
+def _counts(sig: Any) -> bool:
+    """Whether there is a chord in it."""
+    return isinstance(sig, chord) or (sig.subtask_type in {"chain", "group"} and any(map(_counts, sig.tasks)))
+
+
 def _upgraded(steps: list[Signature[Any]]) -> list[Signature[Any]]:
-    """Make each group that has a step after it the header of a chord with that step."""
+    """Make each group that has a step after it the header of a chord with that step; so, too, a chord that ends in a group."""
     done: list[Signature[Any]] = []
     for step in reversed(steps):
-        if isinstance(step, group) and done:
-            done[-1] = chord(step, done[-1])
+        if done and _ends_in_group(step):
+            done[-1] = _joined(step, done[-1])
         else:
             done.append(step)
     return done[::-1]
+
+
+def _ends_in_group(step: Any) -> bool:
+    if isinstance(step, chord):
+        return _ends_in_group(step.body)
+    if isinstance(step, chain):
+        return bool(step.tasks) and _ends_in_group(step.tasks[-1])
+    return isinstance(step, group)
+
+
+def _joined(step: Any, following: Signature[Any]) -> Signature[Any]:
+    """Return what gives the values of a step's last group to the step that follows, as a list."""
+    if isinstance(step, group):
+        return chord(step, following)
+    if isinstance(step, chain):
+        return chain.of([*step.tasks, following], **step.options)
+    longer = step.clone()
+    longer.body = _joined(step.body, following)
+    return cast("Signature[Any]", longer)

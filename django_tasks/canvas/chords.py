@@ -1,25 +1,18 @@
 """``chord``: a task that runs when all tasks of a group are done, with the list of their results."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from django_tasks import result_backends
 from django_tasks.canvas.calls import PLUMBING, listed
-from django_tasks.canvas.dispatch import gathering, sending
-from django_tasks.canvas.failures import Failure, call_errbacks, failed_metas
+from django_tasks.canvas.dispatch import sending
 from django_tasks.canvas.groups import group
-from django_tasks.canvas.signatures import Signature, first_of, maybe_signature, members_of
+from django_tasks.canvas.signatures import Signature, first_of, maybe_signature, member_of, members_of
+from django_tasks.canvas.texts import chord_text
+from django_tasks.canvas.wire import merge_options
 from django_tasks.conf import settings
-from django_tasks.exceptions import ChordError
-from django_tasks.messages import TaskMessage, new_id
-from django_tasks.outcomes import Followups
+from django_tasks.messages import new_id
 from django_tasks.result import GroupResult
-from django_tasks.result_backends.backend import ReadyChord, ResultMeta
-from django_tasks.result_backends.encoding import decode
-from django_tasks.states import PROPAGATE_STATES
-
-logger = logging.getLogger("django_tasks.canvas")
+from django_tasks.result_backends.backend import NewChord
 
 #: Options of one call that must not travel with the body: they are about publishing the header.
 _OF_THE_CALL = PLUMBING | {
@@ -49,7 +42,11 @@ class chord(Signature[Any]):
         """Make a chord from its wire form."""
         more = dict(d["kwargs"])
         header, body = more.pop("header", ()), more.pop("body", None)
-        made = cls(header, body, args=d.get("args"), kwargs=more, **(d.get("options") or {}))
+        frozen = isinstance(header, Mapping) and (header.get("options") or {}).get("task_id")
+        made = cls(() if frozen else header, body, args=d.get("args"), kwargs=more, **(d.get("options") or {}))
+        if frozen:
+            # Whoever sends it, and sends it again after a crash, opens the same chord.
+            made.tasks = maybe_signature(header, clone=True)
         made.immutable = bool(d.get("immutable", False))
         return made
 
@@ -63,7 +60,7 @@ class chord(Signature[Any]):
         app: Any = None,
         **options: Any,
     ) -> None:
-        more = {**(kwargs or {"kwargs": {}}), "header": _header(header), "body": maybe_signature(body)}
+        more = {**(kwargs or {"kwargs": {}}), "header": _header(header), "body": None if body is None else member_of(body)}
         super().__init__(task, args, more, options, subtask_type="chord")
 
     @property
@@ -73,7 +70,7 @@ class chord(Signature[Any]):
 
     @tasks.setter
     def tasks(self, header: Any) -> None:
-        self.kwargs["header"] = header
+        self.kwargs["header"] = header if isinstance(header, group) else [member_of(part) for part in header]
 
     @property
     def body(self) -> Any:
@@ -103,6 +100,10 @@ class chord(Signature[Any]):
             return copy
         return super().__or__(other)
 
+    def __length_hint__(self) -> int:
+        """Return how many results the header gives to the body."""
+        return sum(task.parts() for task in self.header_tasks())
+
     def parts(self) -> int:
         """Return how many results the body contributes to a chord around this one."""
         return cast(int, self.body.parts()) if self.body is not None else 0
@@ -118,9 +119,12 @@ class chord(Signature[Any]):
     ) -> Any:
         """Send the header's tasks in one publish; returns the body's result, whose parent is the header's."""
         more = dict(kwargs or {})
-        body = more.pop("body", None) or self.body
+        given_body = more.pop("body", None)
+        # Not by its truth: an empty group has none.
+        body = self.body if given_body is None else given_body
         if body is None:
             raise TypeError(f"{self!r} can't be sent: call it with the body, as chord(header)(body)")
+        body = member_of(body)
         given = {name: value for name, value in options.items() if value is not None}
         if settings.TASK_ALWAYS_EAGER:
             return self._apply_with(_with_links(body, {**self.options, **given}), args, more)
@@ -128,8 +132,9 @@ class chord(Signature[Any]):
         merged = {**self.options, **given}
         body_id = task_id or merged.get("task_id")
         body = _with_links(body, merged)
-        body.options.update({name: value for name, value in merged.items() if name not in _OF_THE_CALL})
-        header = self.tasks.clone() if isinstance(self.tasks, group) else group(list(self.tasks))
+        # The group that a frozen body counts for stays: this chord may lie in a group in the header of a chord, which has the other id.
+        body.options = merge_options(body.options, {name: value for name, value in merged.items() if name not in _OF_THE_CALL})
+        header = self.tasks.sharing() if isinstance(self.tasks, group) else group(list(self.tasks))
         group_id = header.options.get("task_id") or self.options.get("task_id") or new_id()
         return self._send(header, body, group_id, body_id, args, {**self.kwargs.get("kwargs", {}), **more}, merged)
 
@@ -148,9 +153,8 @@ class chord(Signature[Any]):
         else:
             shape = header.freeze(group_id=group_id, chord=body, root_id=root_id)
             with sending() as outbox:
-                outbox.expect(group_id, header.parts(), body)
-                if any(isinstance(result, GroupResult) for result in shape.results):
-                    outbox.remember(group_id, shape.as_tuple())
+                nested = any(isinstance(result, GroupResult) for result in shape.results)
+                outbox.expect(NewChord(group_id, header.parts(), body, part_ids(shape), shape.as_tuple() if nested else None))
                 header.apply_async(args, kwargs, **{**options, "task_id": group_id})
             header_result = shape
         first_of(body_result).parent = header_result
@@ -168,8 +172,9 @@ class chord(Signature[Any]):
         return self._apply_with(self.body if body is None else body, args, kwargs, propagate=propagate)
 
     def _apply_with(self, body: Any, args: Any, kwargs: Any, *, propagate: bool = True) -> Any:
-        header_result = group(list(self.header_tasks())).apply(args, kwargs)
-        return body.apply((header_result.get(propagate=propagate, disable_sync_subtasks=False),))
+        header_result = group(list(self.header_tasks())).run_members(args, kwargs)
+        run = body.run_members if isinstance(body, group) and body.tasks else body.apply
+        return run((header_result.get(propagate=propagate, disable_sync_subtasks=False),))
 
     def freeze(
         self,
@@ -232,6 +237,7 @@ class chord(Signature[Any]):
         """
         errback = maybe_signature(errback)
         for task in self.header_tasks():
+            # With Celery's workers an inner chord's failure is not the outer one's: there it must be heard of at the inner one.
             if isinstance(task, chord) or settings.TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER:
                 task.link_error(errback.clone())
         self.body.link_error(errback)
@@ -252,35 +258,36 @@ class chord(Signature[Any]):
         return self
 
     def __repr__(self) -> str:
-        return f"chord({list(self.header_tasks())!r}, {self.body!r})"
+        return chord_text(list(self.header_tasks()), self.body)
 
 
 #: What running a chain takes from its own options; the others are its first step's.
 _CONSUMED_BY_CHAINS = frozenset({"chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"})
 
 
+def part_ids(shape: Any) -> list[str]:
+    """Return the ids of the tasks whose results are the parts, of a header's result or of one that is added to it."""
+    return [task_id for each in shape.results for task_id in part_ids(each)] if isinstance(shape, GroupResult) else [shape.id]
+
+
 def _header(header: Any) -> Any:
     if isinstance(header, Mapping):
-        header = maybe_signature(header)
+        header = maybe_signature(header, clone=True)
         return header.tasks if isinstance(header, group) else [header]
-    return members_of((header,))
+    if not isinstance(header, Iterable):
+        raise TypeError(f"a chord's header is a list of signatures, or a group; {header!r} is none")
+    # As in Celery: the parts are the chord's own, to be linked and stamped; and here a task may stand for its signature.
+    return members_of(([part.s() if hasattr(part, "s") else maybe_signature(part, clone=True) for part in header],))
 
 
 def _with_links(body: Any, options: Mapping[str, Any]) -> Any:
     """Return a copy of the body that has the chord's own links, too."""
-    body = _own(body)
+    body = maybe_signature(body, clone=True)
     for callback in listed(options.get("link")):
-        body.link(_own(callback))
+        body.link(maybe_signature(callback, clone=True))
     for errback in listed(options.get("link_error")):
-        body.link_error(_own(errback))
+        body.link_error(maybe_signature(errback, clone=True))
     return body
-
-
-def _own(sig: Any) -> Any:
-    copy = maybe_signature(sig, clone=True)
-    if isinstance(copy, group):
-        copy.tasks = [_own(task) for task in copy.tasks]
-    return copy
 
 
 def drop_header_links(sig: Any) -> None:
@@ -289,6 +296,8 @@ def drop_header_links(sig: Any) -> None:
     Without this, nested chords would carry every body once for each task of the header.
     """
     if isinstance(sig, chord):
+        if isinstance(sig.tasks, group):
+            sig.tasks.options.pop("chord", None)
         for task in sig.header_tasks():
             _forget_chord(task)
             drop_header_links(task)
@@ -308,81 +317,3 @@ def _forget_chord(sig: Any) -> None:
             _forget_chord(task)
     elif sig.subtask_type == "chain" and sig.kwargs["tasks"]:
         _forget_chord(sig.kwargs["tasks"][-1])
-
-
-# ---- when all parts are done
-
-
-def resolve(ready: ReadyChord) -> Followups:
-    """Say what a complete chord sets off: the body with the results, or, if a part failed, its failure."""
-    body = maybe_signature(ready.body)
-    failed = next((part for part in ready.parts if part.status in PROPAGATE_STATES), None)
-    try:
-        if failed is None:
-            with gathering() as outbox:
-                body.apply_async((_results(ready),))
-            outbox.open_chords()
-            return Followups(outbox.messages)
-        cause = decode(failed)
-        error = ChordError(f"Dependency {failed.task_id} raised {cause!r}")
-        error.__cause__ = cause if isinstance(cause, BaseException) else None
-    except Exception as problem:
-        logger.exception("The body of chord %s can't be called", ready.group_id)
-        error = ChordError(f"Callback error: {problem!r}")
-        error.__cause__ = problem
-    return _failed(body, error)
-
-
-def body_messages(ready: ReadyChord) -> list[TaskMessage]:
-    """Return the messages of ``resolve(ready)``."""
-    return list(resolve(ready).messages)
-
-
-def _results(ready: ReadyChord) -> list[Any]:
-    shape = result_backends.current().fetch_group(ready.group_id)
-    if shape is None:
-        return [decode(part) for part in ready.parts]
-    values = {part.task_id: decode(part) for part in ready.parts}
-    _, members = shape
-    return [_shaped(member, values) for member in members]
-
-
-def _shaped(node: Any, values: Mapping[str, Any]) -> Any:
-    """Put values into the places of their result tuples: ``[[id, parent], None]``, or ``[[id, parent], members]``."""
-    (task_id, _), members = node
-    return values[task_id] if members is None else [_shaped(member, values) for member in members]
-
-
-def _failed(body: Any, error: ChordError) -> Followups:
-    failure = Failure(error)
-    metas: list[ResultMeta] = []
-    with gathering() as outbox:
-        for sig in _ends(body):
-            call_errbacks(listed(sig.options.get("link_error")), sig.id, sig.options.get("root_id"), error, task=sig.task)
-    for sig in _all_calls(body):
-        metas.extend(failed_metas([sig], failure))
-    metas.extend(failed_metas(body.options.get("chain") or (), failure))
-    outbox.open_chords()
-    return Followups(outbox.messages, metas)
-
-
-def _ends(sig: Any) -> Iterator[Any]:
-    if isinstance(sig, group):
-        for task in sig.tasks:
-            yield from _ends(task)
-    else:
-        yield sig
-
-
-def _all_calls(sig: Any) -> Iterator[Any]:
-    """Yield every call of the body that will never be made and has an id to be waited for."""
-    if isinstance(sig, group):
-        for task in sig.tasks:
-            yield from _all_calls(task)
-    elif isinstance(sig, chord):
-        yield from _all_calls(sig.body)
-    elif sig.subtask_type == "chain":
-        for task in sig.kwargs["tasks"]:
-            yield from _all_calls(maybe_signature(task))
-    else:
-        yield sig

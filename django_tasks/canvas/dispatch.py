@@ -12,8 +12,10 @@ from typing import Any, TypeAlias
 from django_tasks import client, result_backends
 from django_tasks.canvas.calls import build_message
 from django_tasks.context import current_request
-from django_tasks.messages import TaskMessage, WireSignature
+from django_tasks.messages import TaskMessage
+from django_tasks.outcomes import Followups
 from django_tasks.result import AsyncResult
+from django_tasks.result_backends.backend import NewChord, ResultMeta
 
 #: How a message is to be published: on_commit, retry, retry_policy.
 Policy: TypeAlias = tuple[bool | None, bool | None, dict[str, Any] | None]
@@ -26,42 +28,34 @@ class Outbox:
 
     def __init__(self) -> None:
         self._batches: list[tuple[Policy, list[TaskMessage]]] = []
-        self._chords: list[tuple[str, int, WireSignature]] = []
-        self._groups: list[tuple[str, Sequence[Any]]] = []
+        self._chords: list[NewChord] = []
 
-    def add(self, message: TaskMessage, policy: Policy) -> None:
-        """Take a message."""
+    def add(self, messages: Sequence[TaskMessage], policy: Policy) -> None:
+        """Take messages."""
         if self._batches and self._batches[-1][0] == policy:
-            self._batches[-1][1].append(message)
+            self._batches[-1][1].extend(messages)
         else:
-            self._batches.append((policy, [message]))
+            self._batches.append((policy, list(messages)))
 
-    def expect(self, group_id: str, size: int, body: WireSignature) -> None:
+    def expect(self, chord: NewChord) -> None:
         """Take a chord: its parts are among the messages, or will be."""
-        self._chords.append((group_id, size, body))
-
-    def remember(self, group_id: str, members: Any) -> None:
-        """Take a group whose shape must be known when its chord is complete."""
-        self._groups.append((group_id, members))
+        self._chords.append(chord)
 
     @property
     def messages(self) -> list[TaskMessage]:
         """All messages, in the order in which they came."""
         return [message for _, batch in self._batches for message in batch]
 
-    def open_chords(self) -> None:
-        """Tell the result backend what to count. Must come before the first part can run."""
-        if self._groups or self._chords:
-            backend = result_backends.current()
-            for group_id, members in self._groups:
-                backend.store_group(group_id, members)
-            for group_id, size, body in self._chords:
-                backend.open_chord(group_id, size, body)
-            self._groups, self._chords = [], []
+    def followups(self, metas: Sequence[ResultMeta] = ()) -> Followups:
+        """Return what was gathered as what follows a task, with results of tasks that will never run."""
+        return Followups(self.messages, metas, self._chords)
 
     def publish(self) -> None:
         """Send everything: one publish, or one for each way of publishing that calls asked for."""
-        self.open_chords()
+        # Before the first part can run.
+        for chord in self._chords:
+            chord.open(result_backends.current())
+        self._chords = []
         for (on_commit, retry, retry_policy), batch in self._batches:
             client.publish(batch, on_commit=on_commit, retry=retry, retry_policy=retry_policy)
 
@@ -104,12 +98,17 @@ def at_once() -> Iterator[None]:
 
 def send(message: TaskMessage, policy: Policy = _AS_CONFIGURED) -> None:
     """Publish a message, with the others that are being gathered if there are."""
+    send_all([message], policy)
+
+
+def send_all(messages: Sequence[TaskMessage], policy: Policy) -> None:
+    """Publish messages together, with the others that are being gathered if there are."""
     outbox = _outbox.get()
     if outbox is not None:
-        outbox.add(message, policy)
+        outbox.add(messages, policy)
         return
     on_commit, retry, retry_policy = policy
-    client.publish([message], on_commit=on_commit, retry=retry, retry_policy=retry_policy)
+    client.publish(messages, on_commit=on_commit, retry=retry, retry_policy=retry_policy)
 
 
 def send_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> AsyncResult[Any]:
@@ -128,5 +127,5 @@ def send_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options
 def note_child(result: Any) -> None:
     """Enter a result among the children of the task that runs here, if one does."""
     request = current_request()
-    if request is not None and getattr(request.task, "trail", True):
+    if request is not None and getattr(request.definition, "trail", True):
         request.children.append(result.as_tuple())

@@ -1,25 +1,30 @@
 """Running tasks in the caller's process, at once, with everything that follows them."""
 
+import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.db import connections
 
 from django_tasks import client, result_backends
 from django_tasks.canvas.dispatch import at_once
 from django_tasks.canvas.failures import call_errbacks
 from django_tasks.canvas.signatures import maybe_signature
-from django_tasks.clock import now
 from django_tasks.conf import settings
 from django_tasks.context import Request
-from django_tasks.exceptions import EncodeError
+from django_tasks.exceptions import EncodeError, Retry
 from django_tasks.executor import Executor
 from django_tasks.messages import TaskMessage
 from django_tasks.middleware import Middleware
 from django_tasks.outcomes import NO_FOLLOWUPS, Followups, Outcome
 from django_tasks.registry import registry
 from django_tasks.result import EagerResult
-from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.resultmetas import meta_of
 from django_tasks.serializers import dumps, loads
 from django_tasks.states import EXCEPTION_STATES, FAILURE, RETRY, SUCCESS
 
@@ -27,12 +32,18 @@ from django_tasks.states import EXCEPTION_STATES, FAILURE, RETRY, SUCCESS
 def run_eagerly(task: Any, message: TaskMessage, *, throw: bool) -> EagerResult[Any]:
     """Run a task here: retries follow at once, links and chains run, too. With ``throw`` its exception is raised."""
     outcome = _run(task, message)
-    while outcome.state == RETRY:
-        message = outcome.followups.messages[-1]
-        outcome = _run(task, message)
+    while (message_of_next := _next_try(outcome)) is not None:
+        outcome = _run(task, message_of_next)
     if throw and outcome.state in EXCEPTION_STATES and isinstance(outcome.value, BaseException):
         raise outcome.value
     return EagerResult(message.id, outcome.value, outcome.state, traceback=outcome.traceback, name=task.name)
+
+
+def _next_try(outcome: Outcome) -> TaskMessage | None:
+    if outcome.state == RETRY:
+        return outcome.followups.messages[-1]
+    # ``return self.retry(throw=False)``: what the caller wants is what comes of it.
+    return outcome.value.task_message if isinstance(outcome.value, Retry) else None
 
 
 def travelled(task: Any, args: Any, kwargs: Any, serializer: str | None) -> tuple[Any, Any]:
@@ -41,7 +52,7 @@ def travelled(task: Any, args: Any, kwargs: Any, serializer: str | None) -> tupl
         payload = dumps((args, kwargs), serializer or settings.TASK_SERIALIZER)
     except EncodeError as error:
         raise EncodeError(f"{task.name}: its arguments can't be serialized: {error}") from error
-    args, kwargs = loads(payload.body, payload.content_type, payload.content_encoding, accept=None)
+    args, kwargs = loads(payload.body, payload.content_type, payload.content_encoding, accept=settings.ACCEPT_CONTENT)
     return args, kwargs
 
 
@@ -49,14 +60,42 @@ def _run(task: Any, message: TaskMessage) -> Outcome:
     if not task.store_eager_result:
         # What is not stored need not be something that can be: tests look at the very object that a task returned.
         message = replace(message, ignore_result=True)
-    request = Request(message=message, is_eager=True, task=task, hostname=socket.gethostname())
+    request = Request(message=message, is_eager=True, definition=task, hostname=socket.gethostname())
     with at_once():
-        outcome = _executor(client.middleware()).execute(request)
+        outcome = _execute(_executor(client.middleware()), request)
     if task.store_eager_result and outcome.store and outcome.state != RETRY:
-        result_backends.current().store([_meta(outcome)])
+        result_backends.current().store([meta_of(outcome, request.hostname)])
+    following = _next_try(outcome)
     for pending in request.pending:
-        _run(registry[pending.task], pending)
+        if pending is not following:
+            _run(registry[pending.task], pending)
     return outcome
+
+
+def _execute(executor: Executor, request: Request) -> Outcome:
+    if not executor.plan(request.definition).is_async:
+        return executor.execute(request)
+    if _is_on_a_loop():
+        # Called by a coroutine that waits meanwhile, and its loop with it.
+        with ThreadPoolExecutor(1, "django_tasks-eager") as thread:
+            return thread.submit(copy_context().run, _execute_apart, executor, request).result()
+    # On a loop around this thread, so that a coroutine's queries are made here, in the caller's transaction.
+    return async_to_sync(executor.aexecute)(request)
+
+
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _execute_apart(executor: Executor, request: Request) -> Outcome:
+    try:
+        return async_to_sync(executor.aexecute)(request)
+    finally:
+        connections.close_all()
 
 
 @lru_cache(maxsize=1)
@@ -75,25 +114,3 @@ def _follow(request: Request, state: str, value: Any) -> Followups:
     elif state == FAILURE and embed.get("errbacks"):
         call_errbacks(embed["errbacks"], message.id, message.root_id, value, task=message.task, request=request)
     return NO_FOLLOWUPS
-
-
-def _meta(outcome: Outcome) -> ResultMeta:
-    message = outcome.request.message
-    return ResultMeta(
-        task_id=message.id,
-        status=outcome.state,
-        result=outcome.result,
-        content_type=outcome.content_type,
-        content_encoding=outcome.content_encoding,
-        traceback=outcome.traceback,
-        children=list(outcome.request.children),
-        date_done=now(),
-        name=message.task,
-        worker=outcome.request.hostname,
-        retries=message.retries,
-        runtime=outcome.runtime,
-        group_id=message.group,
-        group_index=message.group_index,
-        root_id=message.root_id,
-        parent_id=message.parent_id,
-    )

@@ -4,7 +4,6 @@ import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import Any
 
 from django_tasks.canvas.dispatch import at_once
@@ -40,8 +39,8 @@ class Failure:
         """The traceback as text."""
         return format_traceback(self.error)
 
-    def meta(self, sig: Mapping[str, Any]) -> ResultMeta:
-        """Return the result of a call that will never be made."""
+    def meta(self, sig: Mapping[str, Any], root_id: str | None = None, parent_id: str | None = None) -> ResultMeta:
+        """Return the result of a call that will never be made; its root and parent where the call doesn't know them itself."""
         options = sig.get("options") or {}
         text, content_type, content_encoding = self.encoded
         return ResultMeta(
@@ -55,15 +54,25 @@ class Failure:
             name=sig["task"],
             group_id=options.get("group_id"),
             group_index=options.get("group_index"),
-            root_id=options.get("root_id"),
-            parent_id=options.get("parent_id"),
+            root_id=options.get("root_id") or root_id,
+            parent_id=options.get("parent_id") or parent_id,
             chord=options.get("chord"),
         )
 
 
-def failed_metas(sigs: Sequence[Mapping[str, Any]], failure: Failure) -> list[ResultMeta]:
-    """Return the results of calls that will never be made; those that are parts of a chord count as its parts."""
-    return [failure.meta(sig) for sig in _waited_for(sigs) if (sig.get("options") or {}).get("task_id")]
+def failed_metas(
+    sigs: Sequence[Mapping[str, Any]], failure: Failure, *, root_id: str | None = None, parent_id: str | None = None
+) -> list[ResultMeta]:
+    """Return the results of calls that will never be made; those that are parts of a chord count as its parts.
+
+    ``sigs`` are what is left of a chain, the next step last, as messages carry it. What came before is ``parent_id``.
+    """
+    metas: list[ResultMeta] = []
+    for step in reversed(sigs):
+        found = [failure.meta(sig, root_id, parent_id) for sig in _waited_for([step]) if (sig.get("options") or {}).get("task_id")]
+        parent_id = found[-1].task_id if found else parent_id
+        metas += found
+    return metas
 
 
 def _waited_for(sigs: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -96,14 +105,16 @@ def call_errbacks(
             continue
         if request is None:
             request = Request(message=TaskMessage(id=task_id or "", task=task, root_id=root_id))
-        _call(errback, request, error, error.__traceback__)
+        _call(errback, request, error)
     if to_send:
         calls = group(to_send)
         send = calls.apply if (request is not None and request.is_eager) else calls.apply_async
         send((task_id,), parent_id=task_id, root_id=root_id or task_id)
 
 
-def _call(errback: Signature[Any], request: Request, error: BaseException, traceback: TracebackType | None) -> None:
+def _call(errback: Signature[Any], request: Request, error: BaseException) -> None:
+    # As in Celery the traceback is text, to be written down; what never ran has none.
+    traceback = None if error.__traceback__ is None else format_traceback(error)
     try:
         with at_once():
             returned = errback(request, error, traceback)

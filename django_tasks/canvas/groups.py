@@ -6,6 +6,7 @@ from typing import Any, cast
 from django_tasks.canvas.alike import send_alike
 from django_tasks.canvas.dispatch import note_child, sending
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
+from django_tasks.canvas.texts import shortened
 from django_tasks.canvas.wire import merge_options
 from django_tasks.client import undisturbed
 from django_tasks.conf import settings
@@ -49,9 +50,6 @@ class group(Signature[list[Any]]):
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def __bool__(self) -> bool:
-        return True  # as a dictionary it has keys, whatever the number of members
-
     def __call__(self, *partial_args: Any, **options: Any) -> Any:
         """Send the members with these arguments."""
         return self.apply_async(partial_args, **options)
@@ -88,7 +86,6 @@ class group(Signature[list[Any]]):
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         add_to_parent: bool = True,
-        producer: Any = None,
         link: Any = None,
         link_error: Any = None,
         **options: Any,
@@ -116,12 +113,14 @@ class group(Signature[list[Any]]):
 
     def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Run the members here, one after the other; returns a GroupResult."""
-        if not self.tasks:
-            return self.freeze()
+        return _lone(self.run_members(args, kwargs, **options)) if self.tasks else self.freeze()
+
+    def run_members(self, args: Any = None, kwargs: Any = None, **options: Any) -> GroupResult:
+        """Run the members here; returns one result for each, even if only one is left that ends in a group itself."""
         given = merge_options(self.options, options)
         group_id = given.pop("task_id", None) or new_id()
         given["group_id"] = group_id
-        return _lone(GroupResult(group_id, [task.clone().apply(args, kwargs, **given) for task in self.leaves()]))
+        return GroupResult(group_id, [task.clone().apply(args, kwargs, **given) for task in self.leaves()])
 
     def freeze(
         self,
@@ -165,8 +164,14 @@ class group(Signature[list[Any]]):
     # ---- changing it
 
     def clone(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> "group":
-        """Return a copy; the members are shared."""
-        return cast(group, super().clone(args, kwargs, **options))
+        """Return a copy with its own members."""
+        copy = cast(group, super().clone(args, kwargs, **options))
+        copy.kwargs["tasks"] = [task.clone() for task in copy.tasks]
+        return copy
+
+    def sharing(self) -> "group":
+        """Return a copy that has the same members, for those who don't change them: freezing takes copies itself."""
+        return cast(group, super().clone())
 
     def set_immutable(self, immutable: bool) -> None:
         """Say whether the members take further arguments."""
@@ -194,7 +199,7 @@ class group(Signature[list[Any]]):
         return self
 
     def __repr__(self) -> str:
-        return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
+        return shortened(self.tasks[0]["task"], f"group({self.tasks!r})") if self.tasks else "group(<empty>)"
 
 
 def _lone(result: Any) -> Any:

@@ -10,19 +10,21 @@ from django_tasks.canvas.signatures import maybe_signature
 from django_tasks.context import Request, running
 from django_tasks.outcomes import NO_FOLLOWUPS, Followups
 from django_tasks.result_backends.backend import ResultMeta
-from django_tasks.states import FAILURE, REVOKED, SUCCESS
+from django_tasks.states import FAILURE, IGNORED, REVOKED, SUCCESS
 
 
 def followups(request: Request, state: str, value: Any) -> Followups:
     """Say what the outcome of a task sets off: messages to send, and results of tasks that will never run.
 
-    ``value`` is the return value, or the exception of a FAILURE or REVOKED. Error callbacks that take
-    ``(request, exc, traceback)`` are called here. Chords among the messages are opened in the result backend here.
+    ``value`` is the return value, or the exception of FAILURE, REVOKED and IGNORED. Error callbacks that take
+    ``(request, exc, traceback)`` are called here.
     """
     if state == SUCCESS:
         return _succeeded(request, value)
     if state in (FAILURE, REVOKED):
         return _failed(request, state, value)
+    if state == IGNORED:
+        return _ignored(request, value)
     return NO_FOLLOWUPS
 
 
@@ -35,8 +37,7 @@ def _succeeded(request: Request, value: Any) -> Followups:
         steps = embed.get("chain")
         if steps:
             maybe_signature(steps[-1]).apply_async((value,), chain=list(steps[:-1]) or None, **family)
-    outbox.open_chords()
-    return Followups(outbox.messages)
+    return outbox.followups()
 
 
 def _together(callbacks: Any) -> list[Any]:
@@ -53,11 +54,28 @@ def _failed(request: Request, state: str, error: Any) -> Followups:
     embed, message = request.message.embed, request.message
     metas: list[ResultMeta] = []
     if embed.get("chain"):
-        metas = [replace(meta, reply_to=message.reply_to) for meta in failed_metas(embed["chain"], Failure(error, state))]
+        family = {"root_id": message.root_id or message.id, "parent_id": message.id}
+        metas = [replace(meta, reply_to=message.reply_to) for meta in failed_metas(embed["chain"], Failure(error, state), **family)]
     errbacks = embed.get("errbacks")
     if not errbacks or state != FAILURE:
         return Followups((), metas)
     with running(request), gathering() as outbox:
         call_errbacks(errbacks, message.id, message.root_id, error, task=message.task, request=request)
-    outbox.open_chords()
-    return Followups(outbox.messages, metas)
+    return outbox.followups(metas)
+
+
+def _ignored(request: Request, error: Any) -> Followups:
+    # A chord can't go on without one of its parts, nor can it wait for what will never be: here the ignored task, or the chain
+    # that it ends, has failed. Nobody else hears of it.
+    message, failure = request.message, Failure(error)
+    rest = failed_metas(message.embed.get("chain") or (), failure)
+    metas = rest if any(meta.chord for meta in rest) else []
+    if message.embed.get("chord"):
+        metas = [replace(failure.meta(_call_of(request)), root_id=message.root_id, parent_id=message.parent_id)]
+    return Followups((), metas)
+
+
+def _call_of(request: Request) -> dict[str, Any]:
+    message = request.message
+    part = {"task_id": message.id, "group_id": message.group, "group_index": message.group_index, "chord": request.chord}
+    return {"task": message.task, "options": part}

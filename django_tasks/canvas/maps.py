@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from django_tasks.canvas.groups import group
-from django_tasks.canvas.signatures import Signature, maybe_signature
+from django_tasks.canvas.signatures import Signature, maybe_signature, member_of
 
 
 class Mapped(Signature[list[Any]]):
@@ -20,7 +20,7 @@ class Mapped(Signature[list[Any]]):
 
     def __init__(self, task: Any, it: Iterable[Any], **options: Any) -> None:
         options.pop("app", None)
-        items = {"task": maybe_signature(task), "it": list(it)}
+        items = {"task": member_of(task), "it": list(it)}
         super().__init__(self.task_name, (), items, options, immutable=True)
 
     def apply_async(
@@ -68,9 +68,10 @@ class chunks(Signature[list[Any]]):
 
     def __init__(self, task: Any, it: Iterable[Any], n: int, **options: Any) -> None:
         options.pop("app", None)
-        if n < 1:
-            raise ValueError(f"chunks of {n} items can't be made; n must be 1 or more")
-        items = {"task": maybe_signature(task), "it": list(it), "n": n}
+        size: Any = n  # what callers give is not always what they should
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"chunks of {n!r} items can't be made; n must be a whole number, 1 or more")
+        items = {"task": member_of(task), "it": list(it), "n": n}
         super().__init__("celery.chunks", (), items, options, immutable=True)
 
     def __call__(self, **options: Any) -> Any:

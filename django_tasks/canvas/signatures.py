@@ -1,12 +1,13 @@
 """``Signature``: a call that has not been made yet. A dictionary, as it lies in a message, with methods."""
 
-from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 from django_tasks.canvas.calls import listed
 from django_tasks.canvas.dispatch import send_call
-from django_tasks.canvas.wire import WireForm, copy_options, merge_options, merge_stamps
+from django_tasks.canvas.texts import call_text
+from django_tasks.canvas.wire import WireForm, copy_options, merge_options, merge_stamps, only_stamps
 from django_tasks.exceptions import NotRegistered
 from django_tasks.messages import new_id
 from django_tasks.registry import registry
@@ -28,6 +29,8 @@ class Signature(WireForm, Generic[R]):
 
     #: Kind of signature (``subtask_type``) to its class; each canvas primitive enters itself.
     TYPES: ClassVar[dict[str, Kind]] = {}
+    #: The project's app, ``django_tasks.app``.
+    app: ClassVar[Any] = None
     #: The task object, where the signature was made from one.
     known_task: Any = None
 
@@ -66,6 +69,10 @@ class Signature(WireForm, Generic[R]):
         **ex: Any,
     ) -> None:
         if isinstance(task, Mapping):
+            if not isinstance(task.get("task"), str):
+                raise TypeError(
+                    f"a signature in the form of a dictionary needs the name of its task under 'task'; this has none: {task!r:.100}"
+                )
             # Messages may carry only what is needed; and what the caller's dictionary holds stays the caller's.
             super().__init__(
                 task=task["task"],
@@ -78,7 +85,9 @@ class Signature(WireForm, Generic[R]):
             return
         if not isinstance(task, str):
             self.known_task = type or task
-            task = task.name
+            task = getattr(task, "name", None)
+        if not isinstance(task, str) or not task:
+            raise TypeError(f"a signature is of a task or a task's name, not {task if self.known_task is None else self.known_task!r}")
         super().__init__(
             task=task,
             args=tuple(args or ()),
@@ -303,7 +312,7 @@ class Signature(WireForm, Generic[R]):
         """Mark the call and its links with headers that travel with them; a visitor may choose them for each."""
         self.stamp_links(visitor, append_stamps, **headers)
         visited = None if visitor is None else visitor.on_signature(self, **headers) or {}
-        return self.set(**self._stamps(visited, append_stamps, **headers))
+        return self.set(**only_stamps(self._stamps(visited, append_stamps, **headers)))
 
     def stamp_links(self, visitor: Any, append_stamps: bool = False, **headers: Any) -> None:
         """Stamp the callbacks and error callbacks only."""
@@ -340,9 +349,7 @@ class Signature(WireForm, Generic[R]):
 
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """Show the call as text, with more arguments if given."""
-        all_args, all_kwargs, _ = self.merged(args, kwargs, force=True)
-        shown = [repr(value) for value in all_args] + [f"{name}={value!r}" for name, value in all_kwargs.items()]
-        return f"{self['task']}({', '.join(shown)})"
+        return call_text(self["task"], *self.merged(args, kwargs, force=True)[:2])
 
     def __repr__(self) -> str:
         return self.reprcall()
@@ -372,12 +379,12 @@ maybe_subtask = maybe_signature
 
 def members_of(tasks: Sequence[Any]) -> "list[Signature[Any]]":
     """Return the members of a primitive as signatures, from one iterable or several arguments."""
-    if len(tasks) == 1 and not isinstance(tasks[0], Mapping):
-        tasks = tasks[0]
-    return [_member(task) for task in tasks]
+    only: Any = tasks[0] if len(tasks) == 1 else None
+    return [member_of(task) for task in (only if isinstance(only, Iterable) and not isinstance(only, Mapping) else tasks)]
 
 
-def _member(task: Any) -> Signature[Any]:
+def member_of(task: Any) -> Signature[Any]:
+    """Return a part of a primitive as a signature; TypeError for what is none."""
     member = maybe_signature(task)
     if not isinstance(member, Signature):
         name = getattr(task, "name", None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final, cast
 
-from django_tasks.canvas.calls import listed
+from django_tasks.canvas.calls import OPTION_NAMES, listed
 
 #: Options that later ones never replace: a chord that lost a member's group would wait for ever.
 FIXED_OPTIONS: Final = frozenset({"group_id", "stamped_headers"})
@@ -102,6 +102,12 @@ def merge_options(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
         return dict(given)
     fixed = FIXED_OPTIONS.union(own.get("stamped_headers") or ()) if "stamped_headers" in own else FIXED_OPTIONS
     return {**own, **{name: value for name, value in given.items() if name not in fixed or name not in own}}
+
+
+def only_stamps(marks: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a visitor returned beside its stamps: no call could be made with it."""
+    stamped = marks["stamped_headers"]
+    return {name: value for name, value in marks.items() if name in stamped or name in OPTION_NAMES}
 
 
 def merge_stamps(stamps: Mapping[str, Any], more: Mapping[str, Any] | None, *, append: bool) -> dict[str, Any]:

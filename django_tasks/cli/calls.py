@@ -125,7 +125,7 @@ def result(screen: Screen, options: Mapping[str, Any]) -> int:
     """Print what is known of one task."""
     task_id = options["id"]
     if options.get("watch", False) is not False:
-        meta: ResultMeta | None = watch(task_id, screen.say, options["watch"])
+        meta: ResultMeta | None = watch(task_id, screen.redraw, options["watch"])
         if meta is None or meta.status not in states.READY_STATES:
             raise Failure(f"{task_id} was not done after {options['watch']:g} s")
     elif options.get("wait", False) is not False:

@@ -1,7 +1,8 @@
 """``tasks migrate_from_celery``: what a project that uses Celery has to change."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,23 @@ def _print(screen: Screen, report: Report) -> None:
         screen.rows([_record(finding) for finding in report.findings], ["path"])
         return
     path = ""
-    for finding in report.findings:
+    for finding, others in _alike(report.findings):
         if finding.path != path:
             path = finding.path
             screen.say(f"\n{path}")
-        screen.say(f"  {path}:{finding.line}: {finding.severity.value}: {finding.what}\n      {finding.instead}")
+        also = f" (and in lines {', '.join(map(str, others))})" if len(others) > 1 else f" (and in line {others[0]})" if others else ""
+        screen.say(f"  {path}:{finding.line}: {finding.severity.value}: {finding.what}{also}\n      {finding.instead}")
     counts = [f"{report.count(severity)} {severity.value}" for severity in Severity]
     screen.say(f"\n{report.files} files read: {', '.join(counts)}. Nothing was written.")
+
+
+def _alike(findings: Iterable[Finding]) -> Iterator[tuple[Finding, list[int]]]:
+    """Yield each thing to say of a file once, where it is found first, with the lines where the same is to be said again."""
+    lines: dict[Finding, list[int]] = {}
+    for finding in findings:
+        lines.setdefault(replace(finding, line=0, edit=None), []).append(finding.line)
+    for finding, (first, *others) in lines.items():
+        yield replace(finding, line=first), [line for line in dict.fromkeys(others) if line != first]
 
 
 def _record(finding: Finding) -> dict[str, Any]:

@@ -47,7 +47,6 @@ def to_come(screen: Screen, options: Mapping[str, Any]) -> int:
     instead = {
         "inspect": "`tasks status` shows the workers, the admin what runs",
         "control": "`tasks queues pause` stops a queue, the admin revokes tasks",
-        "events": "the admin shows what happens",
         "report": "`manage.py diffsettings` and `tasks status` tell most of it",
     }
     name = options["subcommand"]

@@ -25,14 +25,38 @@ class Failure(TaskError):
 class Screen:
     """Where a command's answer goes. With ``as_json`` people's sentences are left out, so that what remains is one document."""
 
-    def __init__(self, write: Callable[[str], Any], *, as_json: bool = False) -> None:
+    def __init__(
+        self, write: Callable[..., Any], *, as_json: bool = False, flush: Callable[[], Any] | None = None, columns: int = 0
+    ) -> None:
         self._write = write
+        self._flush = flush
+        #: Width of the terminal; 0 for a file or a pipe.
+        self._columns = columns
+        self._redrawn = ""
         self.as_json = as_json
 
     def say(self, sentence: str) -> None:
         """Print a sentence for people."""
         if not self.as_json:
             self._write(sentence)
+
+    def redraw(self, sentence: str, last: bool = False) -> None:
+        """Print a sentence for people over the one before, on a terminal; elsewhere below it, and not twice."""
+        if self.as_json or (not self._columns and sentence == self._redrawn):
+            return
+        self._redrawn = sentence
+        if not self._columns:
+            self.stream(sentence)
+            return
+        self._write(f"\r\x1b[K{sentence[: self._columns - 1]}", ending="\n" if last else "")
+        if self._flush is not None:
+            self._flush()
+
+    def stream(self, line: str) -> None:
+        """Print a line of something that goes on, so that whoever reads sees it at once: text, or a JSON document of its own."""
+        self._write(line)
+        if self._flush is not None:
+            self._flush()
 
     def rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str = "") -> None:
         """Print records: chosen columns as a table, all of it as JSON. ``empty`` is said where there are none."""

@@ -71,7 +71,8 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "WORKER_LEASE": duration(60.0, "Seconds after which what a silent worker holds is given to others.", at_least=1),
         "WORKER_MAX_TASKS_PER_CHILD": count(None, "Tasks after which a worker process is replaced.", at_least=1),
         "WORKER_MAX_MEMORY_PER_CHILD": count(None, "Resident memory in KiB after which a worker process is replaced.", at_least=1),
-        "WORKER_SEND_TASK_EVENTS": flag(False, "Send task events, as -E does."),
+        "WORKER_SEND_TASK_EVENTS": flag(False, "Tell monitors what happens to tasks, as -E does."),
+        "TASK_SEND_SENT_EVENT": flag(False, "Tell monitors of every message that is sent, by the event task-sent."),
         "WORKER_SHUTDOWN_TIMEOUT": duration(
             None, "Seconds a warm shutdown waits for running tasks before it turns cold; None waits for ever."
         ),

@@ -30,6 +30,15 @@ TRANSPORTS: Final[Mapping[str, Option]] = MappingProxyType(
         "BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE": text(
             "quorum", "Type of the queues in which RabbitMQ keeps delayed messages.", choices=("quorum", "classic")
         ),
+        "EVENT_EXCHANGE": text("celeryev", "Exchange of monitoring events."),
+        "EVENT_QUEUE_DURABLE": flag(False, "Whether the queue of a receiver of events survives RabbitMQ's restart; not with EXCLUSIVE."),
+        "EVENT_QUEUE_EXCLUSIVE": flag(True, "Whether that queue belongs to the receiver's connection alone."),
+        "EVENT_QUEUE_EXPIRES": duration(
+            60.0, "Seconds after which a queue of events that nobody reads is deleted; with db://, how long events are kept."
+        ),
+        "EVENT_QUEUE_PREFIX": text("celeryev", "What the names of those queues begin with."),
+        "EVENT_QUEUE_TTL": duration(5.0, "Seconds after which an event that was not read is dropped from such a queue."),
+        "EVENT_SERIALIZER": text("json", "Serializer of events."),
         "TASK_CREATE_MISSING_QUEUE_TYPE": text("classic", "Type of queues that TASK_QUEUES does not list.", choices=("classic", "quorum")),
         "TASK_CREATE_MISSING_QUEUE_EXCHANGE_TYPE": text(None, "Type of the exchanges of queues that TASK_QUEUES does not list."),
         "TASK_DEFAULT_DELIVERY_MODE": Option(

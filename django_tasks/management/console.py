@@ -9,6 +9,8 @@ from pathlib import Path
 
 from django.core.management.base import CommandError
 
+from django_tasks import signals
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] %(message)s"
 
@@ -18,15 +20,19 @@ def show_logs(level: str, logfile: str | None) -> None:
 
     ``level`` is that of the ``django_tasks`` loggers. A handler (standard error, or ``logfile``) is added only where the
     project has configured none that would show them.
+    Celery's signals about logging are sent: what a receiver of ``setup_logging`` configures counts, too.
     """
+    told = {"loglevel": level, "logfile": logfile, "format": FORMAT, "colorize": False}
+    signals.setup_logging.send(None, **told)
     ours = logging.getLogger("django_tasks")
     ours.setLevel(level.upper())
-    if logfile is None and ours.hasHandlers():
-        return
-    handler = logging.FileHandler(logfile) if logfile else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(FORMAT))
-    # On the root logger: where a project has no handler at all, its own records belong here, too.
-    logging.getLogger().addHandler(handler)
+    if logfile is not None or not ours.hasHandlers():
+        handler = logging.FileHandler(logfile) if logfile else logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(FORMAT))
+        # On the root logger: where a project has no handler at all, its own records belong here, too.
+        logging.getLogger().addHandler(handler)
+    signals.after_setup_logger.send(None, logger=logging.getLogger(), **told)
+    signals.after_setup_task_logger.send(None, logger=ours, **told)
 
 
 @contextmanager

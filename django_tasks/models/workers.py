@@ -47,3 +47,25 @@ class Revocation(models.Model):
 
     def __str__(self) -> str:
         return self.task_id
+
+
+class RevokedStamp(models.Model):
+    """A stamp whose tasks are not to run any more, those sent later included, until the row is deleted or has passed its time.
+
+    ``value`` is one value, as JSON. Workers notice new rows, and rows that are gone, within a second or two.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(_("name"), max_length=255)
+    value = models.TextField(_("value"))
+    terminate = models.BooleanField(_("stop them if they run"), default=False)
+    signal = models.CharField(_("signal"), max_length=16, default="SIGTERM")
+    revoked_at = models.DateTimeField(_("revoked at"), db_index=True)
+    revoked_by = models.CharField(_("revoked by"), max_length=255, blank=True)
+
+    class Meta:
+        verbose_name = _("revoked stamp")
+        verbose_name_plural = _("revoked stamps")
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.value}"

@@ -8,8 +8,9 @@ from typing import Any
 
 from django_tasks.application import app
 from django_tasks.exceptions import DecodeError, TaskError
-from django_tasks.models import Revocation, TaskResult
+from django_tasks.models import Revocation, RevokedStamp, TaskResult
 from django_tasks.registry import registry
+from django_tasks.result.revocation import revoke_stamped
 from django_tasks.serializers import loads_json
 
 
@@ -55,17 +56,31 @@ def _argument(row: TaskResult, text: str | None, kind: type, what: str) -> Any:
     return value
 
 
-def run_again(call: StoredCall) -> str:
-    """Send the call once more, under a new id, to the queue it came from; return the id."""
-    options: dict[str, Any] = {"queue": call.queue} if call.queue else {}
+def run_again(call: StoredCall, **family: str) -> str:
+    """Send the call once more, under a new id, to the queue it came from; return the id.
+
+    ``root_id`` and ``parent_id`` say which workflow it joins.
+    """
+    options: dict[str, Any] = {"queue": call.queue, **family} if call.queue else {**family}
     result = app.send_task(call.task, call.args, call.kwargs, **options)
     return str(result.id)
+
+
+def run_alone(row: TaskResult) -> str:
+    """Send the call of a result once more, under a new id, which joins its workflow; nothing follows it. Return the id."""
+    return run_again(stored_call(row), root_id=row.root_id or row.task_id, parent_id=row.task_id)
 
 
 def revoke(task_ids: Sequence[str], *, by: str, terminate: bool = False) -> None:
     """Let no worker start these tasks any more; with ``terminate`` also stop them where they run."""
     app.control.revoke(task_ids, terminate=terminate)
     Revocation.objects.filter(task_id__in=task_ids).update(revoked_by=by[:255])
+
+
+def revoke_stamp(name: str, value: Any, *, by: str, terminate: bool = False) -> int:
+    """Let no worker start tasks with this stamp any more; with ``terminate`` also stop those that run. Returns the row's number."""
+    revoke_stamped({name: [value]}, terminate=terminate, by=by)
+    return int(RevokedStamp.objects.filter(name=name).order_by("-id").values_list("id", flat=True)[0])
 
 
 def nearest_task(name: str) -> str | None:

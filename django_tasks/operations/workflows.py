@@ -52,6 +52,11 @@ class Workflow:
         """The tasks that failed or were revoked."""
         return [step for step in self.steps.values() if step.failed]
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether something in it may still happen."""
+        return any(step.status not in states.READY_STATES for step in self.steps.values())
+
     def counts(self) -> dict[str, int]:
         """How many tasks are in each state, the most frequent state first."""
         counted: defaultdict[str, int] = defaultdict(int)

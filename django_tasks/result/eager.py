@@ -27,6 +27,11 @@ class EagerResult(AsyncResult[R]):
         return True
 
     @property
+    def supports_native_join(self) -> bool:
+        """No: it lies in no result backend."""
+        return False
+
+    @property
     def state(self) -> str:
         """The state at the end of the run."""
         return self._state
@@ -77,8 +82,13 @@ class EagerResult(AsyncResult[R]):
         callback: Callable[[str, Any], Any] | None = None,
         **kwargs: Any,
     ) -> R:
-        """Return the value, or raise the exception (``propagate``). Allowed inside tasks: there is nothing to wait for."""
+        """Return the value, or raise the exception (``propagate``). Allowed inside tasks: there is nothing to wait for.
+
+        A task that ended with Ignore or Reject has no value: None.
+        """
         del timeout, disable_sync_subtasks, kwargs
+        if self._state in (states.IGNORED, states.REJECTED):
+            return None  # type: ignore[return-value]
         if propagate and self._state in states.PROPAGATE_STATES:
             raise self._value if isinstance(self._value, BaseException) else Exception(self._value)
         if callback is not None:

@@ -14,6 +14,15 @@ def parents_of(node: Any) -> Iterator[Any]:
         yield node
 
 
+class ResultBase:
+    """What all results are: of one task, of several, of a group."""
+
+    #: The project's app, which enters itself here: it knows this room, not the other way round.
+    app: Any = None
+    #: The result that this one follows, in a chain.
+    parent: Any = None
+
+
 class Family:
     """The part of ``AsyncResult`` that is about other results."""
 

@@ -1,6 +1,6 @@
 """Several tasks' results together."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Self
 
@@ -9,19 +9,17 @@ from asgiref.sync import sync_to_async
 from django_tasks import exceptions, result_backends, states
 from django_tasks.messages import new_id
 from django_tasks.result import joining, waiting
-from django_tasks.result.family import parents_of
-from django_tasks.result.revocation import revoke_tasks
+from django_tasks.result.family import ResultBase, parents_of
+from django_tasks.result.revocation import revoke_stamped, revoke_tasks
 from django_tasks.result.single import forget_all, group_types, result_from_tuple
 from django_tasks.result_backends.backend import ResultBackend
 
 
-class ResultSet:
+class ResultSet(ResultBase):
     """A collection of results that can be waited for together: one question to the backend for all of them."""
 
     #: What ``get()`` raises when time is up.
     TimeoutError: ClassVar[type[exceptions.TimeoutError]] = exceptions.TimeoutError
-
-    parent: Any = None
 
     def __init__(self, results: Iterable[Any], app: Any = None, ready_barrier: Any = None, **kwargs: Any) -> None:
         del app, ready_barrier, kwargs
@@ -32,6 +30,11 @@ class ResultSet:
     def backend(self) -> ResultBackend:
         """Where the results are kept."""
         return self.results[0].backend if self.results else result_backends.current()
+
+    @property
+    def supports_native_join(self) -> bool | None:
+        """Whether all are asked for in one question; None for an empty set. ``join`` and ``join_native`` are the same."""
+        return bool(self.results[0].supports_native_join) if self.results else None
 
     # ---- members
 
@@ -151,15 +154,18 @@ class ResultSet:
         """Wait for all and return their values in order; a failure is raised as soon as it is known (``propagate``).
 
         ``timeout`` (seconds) is for all together; exceptions.TimeoutError when it has passed. ``on_interval`` is called
-        every ``interval`` seconds. RuntimeError inside a task, unless ``disable_sync_subtasks=False``.
+        every ``interval`` seconds, ``callback(id, value)`` in order at the end, ``on_message(document)`` for each task as
+        it becomes ready. RuntimeError inside a task, unless ``disable_sync_subtasks=False``.
         """
-        del no_ack, on_message
+        del no_ack
         joining.assert_may_join(denied=disable_sync_subtasks)
         leaves, parents = list(self.leaves()), list(parents_of(self)) if propagate else []
         waiting.Unsettled(leaves).look()
+        _show((leaf for leaf in leaves if leaf.is_settled), on_message)
         if propagate:
             _raise_first(leaves, parents)
         for leaf in waiting.arrivals(leaves, timeout, parents=parents, interval=interval, on_interval=on_interval):
+            _show([leaf], on_message)
             if propagate:
                 _raise_first([leaf], parents)
         return self._values(propagate, callback)
@@ -213,10 +219,8 @@ class ResultSet:
         """Yield (task id, Celery's dictionary of what is known) as tasks become ready, failed ones as well."""
         del no_ack
         for leaf in self._arriving(timeout, interval, on_interval):
-            document = leaf.document()
-            if on_message is not None:
-                on_message(document)
-            yield leaf.id, document
+            _show([leaf], on_message)
+            yield leaf.id, leaf.document()
 
     def _arriving(self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None = None) -> Iterator[Any]:
         joining.assert_may_join()
@@ -252,12 +256,34 @@ class ResultSet:
             with suppress(exceptions.TimeoutError):
                 self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
 
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any] | Iterable[str],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Keep every task from running that has one of these stamps, in this group or not: ``app.control.revoke_by_stamped_headers``."""
+        del connection
+        revoke_stamped(headers, terminate=terminate, signal=signal)
+        if wait:
+            with suppress(exceptions.TimeoutError):
+                self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
+
     def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None, weak: bool = False) -> Self:
         """Call ``callback(self)`` once all have succeeded, else ``on_error(self)``: now, or when a later reading notices."""
         del weak
         self._callbacks.append((callback, on_error))
         self._known_states()
         return self
+
+
+def _show(ready: Iterable[Any], on_message: Callable[[Any], Any] | None) -> None:
+    if on_message is not None:
+        for leaf in ready:
+            on_message(leaf.document())
 
 
 def _raise_known(leaves: Iterable[Any]) -> None:
@@ -306,7 +332,7 @@ class GroupResult(ResultSet):
         """Return a saved group, or None."""
         del app
         stored = (backend or result_backends.current()).fetch_group(id)
-        return None if stored is None else result_from_tuple(stored, backend)
+        return None if stored is None else result_from_tuple(stored, backend=backend)
 
     def as_tuple(self) -> tuple[Any, Any]:
         """Return Celery's wire form: ``((id, parent), [members])``."""

@@ -43,3 +43,8 @@ def assert_may_join(*, denied: bool = True) -> None:
             "Never call result.get() within a task: it takes a worker's slot to wait for another slot, and all may wait for ever. "
             "Use a chain, a callback or a chord, or allow it with get(disable_sync_subtasks=False)."
         )
+
+
+def assert_will_not_block() -> None:
+    """Raise RuntimeError where ``get()`` would: inside a task, or a ``denied_join_result`` block."""
+    assert_may_join()

@@ -1,40 +1,52 @@
 """Keeping tasks from running."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from signal import Signals
+from typing import Any
+from uuid import UUID
 
 from django.apps import apps
+from django.db import router, transaction
 from django.utils import timezone
 
 from django_tasks import clock, result_backends, states
 from django_tasks.exceptions import TaskRevokedError
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 from django_tasks.result_backends.encoding import encode_exception, encode_value
+from django_tasks.serializers import dumps_json
 
 #: Of tasks in these states nothing has happened yet that could still end otherwise.
 _NOT_RUNNING = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
 
 
 def revoke_tasks(
-    task_ids: Sequence[str], *, terminate: bool = False, signal: str | None = None, by: str = "", backend: ResultBackend | None = None
+    task_ids: Sequence[str | UUID],
+    *,
+    terminate: bool = False,
+    signal: str | int | None = None,
+    by: str = "",
+    backend: ResultBackend | None = None,
 ) -> None:
     """Record that these tasks are not to run; workers read that every second or so.
 
-    Those of which nothing is known yet become REVOKED at once, so that nobody waits for them.
+    Those of which nothing is known yet become REVOKED at once, so that nobody waits for them. Raises TypeError for what is no
+    id, and ValueError for what is no signal; nothing is revoked then.
     """
-    if not task_ids:
+    named, chosen = list(dict.fromkeys(_id(task_id) for task_id in task_ids)), _signal_name(signal)
+    if not named:
         return
     revocations = apps.get_model("django_tasks", "Revocation").objects
-    # Anew, with a larger id: that is how workers notice.
-    revocations.filter(task_id__in=task_ids).delete()
     now = timezone.now()
-    revocations.bulk_create(
-        revocations.model(task_id=task_id, terminate=terminate, signal=signal or "SIGTERM", revoked_at=now, revoked_by=by)
-        for task_id in task_ids
-    )
+    with transaction.atomic(using=router.db_for_write(revocations.model)):
+        # Anew, with a larger id: that is how workers notice.
+        revocations.filter(task_id__in=named).delete()
+        revocations.bulk_create(
+            revocations.model(task_id=task_id, terminate=terminate, signal=chosen, revoked_at=now, revoked_by=by) for task_id in named
+        )
     store = backend or result_backends.current()
     if not store.reads:
         return
-    known = store.fetch(task_ids)
+    known = store.fetch(named)
     text, content_type, content_encoding = encode_value(encode_exception(TaskRevokedError("revoked")))
     store.store(
         [
@@ -46,7 +58,63 @@ def revoke_tasks(
                 content_encoding=content_encoding,
                 date_done=clock.now(),
             )
-            for task_id in task_ids
+            for task_id in named
             if task_id not in known or known[task_id].status in _NOT_RUNNING
         ]
     )
+
+
+def _id(given: Any) -> str:
+    if isinstance(given, str) and given:
+        return given
+    if isinstance(given, UUID):
+        return str(given)
+    raise TypeError(f"{given!r} is no task id: they are texts, or UUIDs. Nothing was revoked")
+
+
+def _signal_name(given: str | int | None) -> str:
+    """Return the name of a signal that is given by name, with or without SIG, or by number."""
+    try:
+        if isinstance(given, int):
+            return Signals(given).name
+        return Signals[f"SIG{str(given or 'SIGTERM').upper().removeprefix('SIG')}"].name
+    except (KeyError, ValueError):
+        raise ValueError(f"{given!r} is no signal of this system; 'SIGTERM' and 9 are. Nothing was revoked") from None
+
+
+def revoke_stamped(
+    headers: Mapping[str, Any] | Iterable[str], *, terminate: bool = False, signal: str | int | None = None, by: str = ""
+) -> None:
+    """Record that tasks with one of these stamps are not to run; workers read that every second or so.
+
+    ``headers`` names the values of each stamp, ``{"tenant": "acme", "order": [17, 18]}``, or is a list of texts, ``["tenant=acme"]``.
+    A value may be whatever a stamp may be; texts are no numbers. Raises ValueError for what names no stamp, and for no signal.
+    """
+    named = _signal_name(signal)
+    wanted = dict.fromkeys((name, dumps_json(value)) for name, value in _pairs(headers))
+    rows = apps.get_model("django_tasks", "RevokedStamp").objects
+    with transaction.atomic(using=router.db_for_write(rows.model)):
+        # Anew, with larger ids: that is how workers notice. Compared here, as some databases compare texts loosely.
+        known = rows.filter(name__in={name for name, _ in wanted}).values_list("id", "name", "value")
+        rows.filter(id__in=[number for number, *stamp in known if tuple(stamp) in wanted]).delete()
+        rows.bulk_create(
+            rows.model(name=name, value=value, terminate=terminate, signal=named, revoked_at=timezone.now(), revoked_by=by[:255])
+            for name, value in wanted
+        )
+
+
+def _pairs(headers: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, Any]]:
+    """Return each name with each of its values."""
+    if isinstance(headers, Mapping):
+        for name, values in headers.items():
+            several = values if isinstance(values, list | tuple | set | frozenset) else [values]
+            for value in several:
+                if value is None:
+                    raise ValueError(f"None is no value of a stamp: {name}. Nothing was revoked")
+                yield str(name), value
+        return
+    for text in [headers] if isinstance(headers, str) else headers:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ValueError(f"{text!r} names no stamp; name=value does. Nothing was revoked")
+        yield name, value

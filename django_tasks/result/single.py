@@ -1,19 +1,19 @@
 """One task's result: its state, its value, and what came of it."""
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
 from django_tasks import exceptions, result_backends, states
 from django_tasks.result import joining, waiting
-from django_tasks.result.family import Family, parents_of
+from django_tasks.result.details import Details, extension
+from django_tasks.result.family import Family, ResultBase, parents_of
 from django_tasks.result.revocation import revoke_tasks
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 from django_tasks.result_backends.encoding import decode
-from django_tasks.serializers import loads_json
 
 R = TypeVar("R")
 
@@ -23,7 +23,7 @@ group_types: list[Callable[..., Any]] = []
 _UNREAD: Final = object()
 
 
-class AsyncResult(Family, Generic[R]):
+class AsyncResult(Details, Family, ResultBase, Generic[R]):
     """Stands for a task by its id; knows nothing else until it is asked.
 
     A task of which nothing is kept is PENDING: it waits, or was never sent, or has been forgotten (``exists()`` says
@@ -45,7 +45,7 @@ class AsyncResult(Family, Generic[R]):
 
     def __init__(
         self,
-        id: str,
+        id: str | UUID,
         backend: ResultBackend | None = None,
         task_name: str | None = None,
         app: Any = None,
@@ -53,6 +53,10 @@ class AsyncResult(Family, Generic[R]):
     ) -> None:
         if not id:
             raise ValueError(f"a result needs a task's id, not {id!r}")
+        if type(id) is not str:
+            if not isinstance(id, str | UUID):
+                raise TypeError(f"a result needs a task's id, which is text or a UUID, not {id!r}")
+            id = str(id)
         del app  # there is one; the argument is Celery's
         self.id = id
         self.parent = parent
@@ -68,6 +72,16 @@ class AsyncResult(Family, Generic[R]):
     def task_id(self) -> str:
         """The task's id."""
         return self.id
+
+    @task_id.setter
+    def task_id(self, id: str) -> None:
+        self.id = id
+        self.drop()
+
+    @property
+    def supports_native_join(self) -> bool:
+        """Whether a group of such results is asked for in one question: yes, of every result backend."""
+        return True
 
     # ---- what is known
 
@@ -121,60 +135,6 @@ class AsyncResult(Family, Generic[R]):
         """The result, under its older name."""
         return self.result
 
-    @property
-    def traceback(self) -> str | None:
-        """The traceback of a failed task."""
-        return None if (meta := self._fetch()) is None else meta.traceback
-
-    @property
-    def name(self) -> str | None:
-        """The task's name (with RESULT_EXTENDED)."""
-        if self._name is not None:
-            return self._name
-        return None if (meta := self._fetch()) is None else meta.name
-
-    @property
-    def args(self) -> Any:
-        """The positional arguments (with RESULT_EXTENDED)."""
-        meta = self._fetch()
-        return None if meta is None or meta.args is None else loads_json(meta.args)
-
-    @property
-    def kwargs(self) -> Any:
-        """The keyword arguments (with RESULT_EXTENDED)."""
-        meta = self._fetch()
-        return None if meta is None or meta.kwargs is None else loads_json(meta.kwargs)
-
-    @property
-    def worker(self) -> str | None:
-        """The worker that ran it."""
-        return None if (meta := self._fetch()) is None else meta.worker
-
-    @property
-    def queue(self) -> str | None:
-        """The queue that it came from."""
-        return None if (meta := self._fetch()) is None else meta.queue
-
-    @property
-    def retries(self) -> int | None:
-        """How often it was retried."""
-        return None if (meta := self._fetch()) is None else meta.retries
-
-    @property
-    def date_done(self) -> datetime | None:
-        """When it became ready."""
-        return None if (meta := self._fetch()) is None else meta.date_done
-
-    @property
-    def date_started(self) -> datetime | None:
-        """When it first started."""
-        return None if (meta := self._fetch()) is None else meta.date_started
-
-    @property
-    def runtime(self) -> float | None:
-        """How many seconds its last run took."""
-        return None if (meta := self._fetch()) is None else meta.runtime
-
     def exists(self) -> bool:
         """Whether anything is kept of the task; PENDING alone doesn't tell."""
         return self._fetch() is not None
@@ -211,14 +171,16 @@ class AsyncResult(Family, Generic[R]):
 
         ``timeout`` is in seconds; exceptions.TimeoutError is raised when it has passed, None waits for ever. The
         failure of a parent is raised in its place, or while it waits for it (``follow_parents``). ``on_interval`` is
-        called every ``interval`` seconds. RuntimeError inside a task, unless ``disable_sync_subtasks=False``.
-        ``no_ack`` is Celery's and changes nothing.
+        called every ``interval`` seconds, ``on_message(document)`` with each state that lasts, and the last one.
+        RuntimeError inside a task, unless ``disable_sync_subtasks=False``. ``no_ack`` is Celery's and changes nothing.
         """
         del no_ack, EXCEPTION_STATES
         if self.ignored:
             return None  # type: ignore[return-value]
         joining.assert_may_join(denied=disable_sync_subtasks)
         parents = list(parents_of(self)) if follow_parents and propagate else []
+        if on_message is not None:
+            interval, on_interval = waiting.OFTEN, waiting.Changes(self, on_message, on_interval, interval)
         for _ in waiting.arrivals([self], timeout, parents=parents, interval=interval, on_interval=on_interval):
             pass
         if parents and self._settled().status in PROPAGATE_STATES:
@@ -311,7 +273,12 @@ class AsyncResult(Family, Generic[R]):
             "traceback": meta.traceback,
             "children": children_of(meta, self._backend) or [],
             "date_done": meta.date_done,
+            **extension(meta),
         }
+
+    def _get_task_meta(self) -> dict[str, Any]:
+        # Celery's guide reads stamps by it.
+        return self.document()
 
     # ---- acting
 
@@ -333,6 +300,25 @@ class AsyncResult(Family, Generic[R]):
         """
         del connection
         revoke_tasks([self.id], terminate=terminate, signal=signal, backend=self.backend)
+        if wait:
+            with suppress(exceptions.TimeoutError):
+                self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any] | Iterable[str],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Keep every task from running that has one of these stamps, this one or not; see ``app.control.revoke_by_stamped_headers``.
+
+        ``wait`` waits until this task is ready, ``timeout`` seconds at most (1 if None).
+        """
+        options: dict[str, Any] = {} if signal is None else {"signal": signal}
+        self.app.control.revoke_by_stamped_headers(headers, connection=connection, terminate=terminate, **options)
         if wait:
             with suppress(exceptions.TimeoutError):
                 self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
@@ -383,16 +369,16 @@ def forget_all(results: Iterable[Any]) -> None:
 
 def children_of(meta: ResultMeta, backend: ResultBackend | None) -> list[Any] | None:
     """Return the results of the tasks that this one sent; None if that is not known."""
-    return None if meta.children is None else [result_from_tuple(child, backend) for child in meta.children]
+    return None if meta.children is None else [result_from_tuple(child, backend=backend) for child in meta.children]
 
 
-def result_from_tuple(wire: Any, backend: ResultBackend | None = None) -> Any:
-    """Build the result object that Celery's wire form stands for; a result object is returned as it is."""
-    if wire is None or hasattr(wire, "as_tuple"):
-        return wire
-    head, members = wire
+def result_from_tuple(r: Any, app: Any = None, *, backend: ResultBackend | None = None) -> Any:
+    """Build the result object that Celery's wire form ``r`` stands for; a result object is returned as it is. ``app`` is Celery's."""
+    if r is None or hasattr(r, "as_tuple"):
+        return r
+    head, members = r
     task_id, parent = head if isinstance(head, list | tuple) else (head, None)
-    above = result_from_tuple(parent, backend)
+    above = result_from_tuple(parent, app, backend=backend)
     if members is not None:
-        return group_types[0](task_id, [result_from_tuple(member, backend) for member in members], parent=above)
+        return group_types[0](task_id, [result_from_tuple(member, app, backend=backend) for member in members], parent=above)
     return AsyncResult(task_id, backend=backend, parent=above)

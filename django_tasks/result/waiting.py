@@ -12,6 +12,8 @@ from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 #: Seconds between two looks of ``aarrivals``: at first, and at most.
 _FIRST: Final = 0.004
 _LONGEST: Final = 0.25
+#: Seconds between two looks at the states that a task passes through, while someone wants to hear of them.
+OFTEN: Final = 0.1
 #: Seconds until a waiting reader first asks after the parents' failure, and at most between two such questions.
 _PARENTS_FIRST: Final = 0.5
 _PARENTS_LONGEST: Final = 8.0
@@ -87,6 +89,29 @@ class Unsettled:
             if named:
                 for meta in backend.wait(list(named), None if until is None else max(0.0, until - clock.monotonic())):
                     yield from _settle(named, meta)
+
+
+class Changes:
+    """What ``on_message`` is to hear while a task's result is waited for; to be called every ``OFTEN`` seconds."""
+
+    def __init__(
+        self, result: Any, on_message: Callable[[Any], Any], on_interval: Callable[[], Any] | None = None, interval: float = OFTEN
+    ) -> None:
+        self._result, self._on_message = result, on_message
+        self._on_interval, self._interval = on_interval, interval
+        self._due = clock.monotonic() + interval
+        self._last: Any = (states.PENDING, None)
+
+    def __call__(self) -> None:
+        """Tell what has changed since the last time, but for the end, and call the ``on_interval`` of whoever waits when it is due."""
+        document = self._result.document()
+        found = (document["status"], document["result"])
+        if found != self._last and found[0] not in states.READY_STATES:
+            self._last = found
+            self._on_message(document)
+        if self._on_interval is not None and clock.monotonic() >= self._due:
+            self._due += self._interval
+            self._on_interval()
 
 
 def _settle(named: dict[str, list[W]], meta: ResultMeta) -> list[W]:

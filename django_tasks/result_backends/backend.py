@@ -1,7 +1,7 @@
 """What every result backend can do, and the record it keeps of a task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
@@ -19,7 +19,9 @@ class ResultMeta:
     serializers); ``encoding`` makes and reads it. ``args`` and ``kwargs`` are JSON texts, kept when
     ``RESULT_EXTENDED`` is on. ``children`` are Celery's result tuples. ``chord`` is the body's wire signature
     when this task is part of a chord. ``reply_to`` is where its caller
-    wants to be told, for backends that send results instead of keeping them.
+    wants to be told, for backends that send results instead of keeping them. ``stamps`` are kept when ``RESULT_EXTENDED`` is on.
+    ``follows`` is what else the message of a task that failed said, and what was to follow it: with it the task can be sent once
+    more as it was. Only the database keeps it.
     """
 
     task_id: str
@@ -45,6 +47,8 @@ class ResultMeta:
     periodic_task_name: str | None = None
     chord: WireSignature | None = None
     reply_to: str | None = None
+    stamps: Mapping[str, Any] | None = None
+    follows: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,34 @@ class ReadyChord:
     group_id: str
     body: WireSignature
     parts: Sequence[ResultMeta]
+
+
+@dataclass(frozen=True, slots=True)
+class NewChord:
+    """A chord to be opened: what ``open_chord`` takes, and the header's result tuples if its shape must be known at the end."""
+
+    group_id: str
+    size: int
+    body: WireSignature
+    parts: Sequence[str] = ()
+    shape: Any = None
+
+    def open(self, backend: "ResultBackend") -> None:
+        """Let a backend expect its parts. Opening it again changes nothing."""
+        if self.shape is not None:
+            backend.store_group(self.group_id, self.shape)
+        backend.open_chord(self.group_id, self.size, self.body, self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChord:
+    """A chord that still waits: how many parts it expects, how many have been counted, and since when. ``body`` is what it will send."""
+
+    group_id: str
+    size: int
+    counted: int
+    opened: datetime
+    body: WireSignature
 
 
 class ResultBackend(ABC):
@@ -106,13 +138,19 @@ class ResultBackend(ABC):
     def forget_group(self, group_id: str) -> None:
         """Delete a stored group."""
 
-    @abstractmethod
-    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
-        """Expect ``size`` parts before the chord's body. Called before the header is published."""
+    def check_chords(self) -> None:
+        """Raise, saying why, where this backend can't count the parts of chords: asked before a chain with a chord in it is sent."""
 
     @abstractmethod
-    def grow_chord(self, group_id: str, by: int) -> None:
-        """Expect ``by`` more parts (``Task.add_to_chord``)."""
+    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
+        """Expect ``size`` parts before the chord's body. Called before the header is published.
+
+        ``parts`` are their ids, for a backend that needs them to find results that were stored and not counted.
+        """
+
+    @abstractmethod
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
+        """Expect ``by`` more parts (``Task.add_to_chord``); where ``parts`` names them, those that it was not told of before."""
 
     @abstractmethod
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
@@ -133,6 +171,32 @@ class ResultBackend(ABC):
         backend can't look for them.
         """
         return []
+
+    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+        """Return up to ``limit`` chords that were opened before this time and still wait for parts, the oldest first.
+
+        None where a backend can't look for them.
+        """
+        return []
+
+    def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
+        """Count again from the stored results of these chords' parts; return those that are complete now, like ``count_chord_parts``.
+
+        A part's result may lie there uncounted: its process died between the two, and its message does not come again.
+        None where a backend can't find them.
+        """
+        return []
+
+    def reopen(self, task_ids: Collection[str], parts: Mapping[str, Collection[str]]) -> int:
+        """Make these failed tasks PENDING again; let chords wait again, each for those of its ``parts`` that have not succeeded.
+
+        Returns how many of the tasks were failed until now; others stay as they are. Raises NotImplementedError where a backend
+        can't take back what it has told.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} can't let a workflow go on from a task that failed; RESULT_BACKEND = 'db://default' can."
+            " Nothing was sent"
+        )
 
     @abstractmethod
     def expire(self, before: datetime, *, limit: int) -> int:

@@ -1,16 +1,16 @@
 """``cache://ALIAS``: results in a Django cache, in Celery's form. They go when RESULT_EXPIRES has passed, or when the cache is full."""
 
 import math
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, Self
 
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
 
-from django_tasks import clock, exceptions, states
+from django_tasks import states
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, TaskError
 from django_tasks.messages import WireSignature
@@ -18,6 +18,7 @@ from django_tasks.result_backends.backend import ReadyChord, ResultBackend, Resu
 from django_tasks.result_backends.chordparts import claim_patience, collected
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.merging import folded, merged
+from django_tasks.result_backends.polling import Pauses, polled
 from django_tasks.serializers import dumps_json, loads_json
 from django_tasks.urls import URL
 
@@ -87,20 +88,7 @@ class CacheResultBackend(ResultBackend):
 
     def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[ResultMeta]:
         """Yield each task's meta once it is ready. Looks often at first, then ever less, four times a second at least."""
-        left = dict.fromkeys(task_ids)
-        end = None if timeout is None else clock.monotonic() + timeout
-        pause = _FIRST
-        while left:
-            ready = [meta for meta in self.fetch(left).values() if meta.status in states.READY_STATES]
-            for meta in ready:
-                left.pop(meta.task_id, None)
-                yield meta
-            if not left:
-                return
-            if end is not None and clock.monotonic() >= end:
-                raise exceptions.TimeoutError(f"{len(left)} of {len(task_ids)} results were not there within {timeout:g} seconds")
-            pause = _FIRST if ready else min(pause * 1.25, _LONGEST)
-            time.sleep(pause if end is None else max(0.0, min(pause, end - clock.monotonic())))
+        return polled(lambda left: self.fetch(left).values(), task_ids, timeout, Pauses(_FIRST, _LONGEST))
 
     def forget(self, task_ids: Collection[str]) -> None:
         """Delete what is kept of these tasks."""
@@ -132,25 +120,34 @@ class CacheResultBackend(ResultBackend):
     # what part came to that place, «.claim» for the one caller that may send the body, and goes by itself should that one
     # die, and «.done» when it has been sent.
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
-        """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
-        key = _GROUP + group_id
-        with self._reaching("Opening a chord") as cache:
+    def check_chords(self) -> None:
+        """Refuse for caches that don't count."""
+        with self._reaching("Looking at the cache") as cache:
             if type(cache).incr is BaseCache.incr:
                 raise ImproperlyConfigured(
                     f"RESULT_BACKEND cache://{self.cache_alias}: {type(cache).__qualname__} can't count in one step, so it can't keep"
                     " chords; use db://, or a cache in Redis or Memcached. Nothing was sent"
                 )
+
+    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
+        """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
+        key = _GROUP + group_id
+        self.check_chords()
+        with self._reaching("Opening a chord") as cache:
             if cache.get(f"{key}.done") is None:
                 cache.add(f"{key}.s", size, timeout=self._timeout)
                 cache.add(f"{key}.n", 0, timeout=self._timeout)
                 cache.add(f"{key}.body", dumps_json(body), timeout=self._timeout)
+                cache.add(f"{key}.parts", dumps_json(list(parts)), timeout=self._timeout)
 
-    def grow_chord(self, group_id: str, by: int) -> None:
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
         # A ValueError: there is no such entry, so the chord is complete, has failed, or is nobody's.
         with self._reaching("Growing a chord") as cache, suppress(ValueError):
-            cache.incr(f"{_GROUP}{group_id}.s", by)
+            # A mark for each part that was added: the task that adds it may run twice.
+            new = [part for part in parts if cache.add(f"{_GROUP}{group_id}.+{part}", 1, timeout=self._timeout)]
+            if new or not parts:
+                cache.incr(f"{_GROUP}{group_id}.s", len(new) if parts else by)
 
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts, each once; return the chords that are complete now, or have failed now."""
@@ -164,12 +161,8 @@ class CacheResultBackend(ResultBackend):
 
     def _count(self, cache: BaseCache, group_id: str, parts: Sequence[ResultMeta]) -> ReadyChord | None:
         key = _GROUP + group_id
-        for part in parts:
-            try:
-                place = cache.incr(f"{key}.n")
-            except ValueError:
-                return None  # complete, failed, or nobody's
-            cache.set(f"{key}.p{place}", dumps_json([part.group_index, part.task_id]), timeout=self._timeout)
+        if not self._place(cache, key, parts):
+            return None  # complete, failed, or nobody's
         known = cache.get_many([f"{key}.s", f"{key}.n", f"{key}.body"])
         if len(known) < 3:
             return None
@@ -190,6 +183,25 @@ class CacheResultBackend(ResultBackend):
             return None
         return ReadyChord(group_id, loads_json(body), ordered)
 
+    def _place(self, cache: BaseCache, key: str, parts: Sequence[ResultMeta]) -> bool:
+        with suppress(ValueError):
+            for part in parts:
+                place = cache.incr(f"{key}.n")
+                cache.set(f"{key}.p{place}", dumps_json([part.group_index, part.task_id]), timeout=self._timeout)
+            return True
+        return False
+
+    def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
+        """Count results of these chords' parts that were stored and not counted. Open chords can't be looked for in a cache."""
+        with self._reaching("Counting the parts of chords again") as cache:
+            texts = cache.get_many([f"{_GROUP}{group_id}.parts" for group_id in group_ids])
+        metas: list[ResultMeta] = []
+        for key, text in texts.items():
+            group_id, known = key.removeprefix(_GROUP).removesuffix(".parts"), loads_json(text)
+            stored = self.fetch(known)
+            metas += (replace(stored[task_id], group_id=group_id, group_index=n) for n, task_id in enumerate(known) if task_id in stored)
+        return self.count_chord_parts(metas)
+
     def close_chords(self, group_ids: Collection[str]) -> None:
         """Note that the bodies of these chords have been sent."""
         with self._reaching("Closing chords") as cache:
@@ -198,7 +210,7 @@ class CacheResultBackend(ResultBackend):
                 cache.set(f"{key}.done", 1, timeout=self._timeout)
                 places = cache.get(f"{key}.n", 0)
                 lying = [f"{key}.p{place}" for place in range(1, places + 1)]
-                cache.delete_many([f"{key}.s", f"{key}.n", f"{key}.body", f"{key}.claim", *lying])
+                cache.delete_many([f"{key}.s", f"{key}.n", f"{key}.body", f"{key}.parts", f"{key}.claim", *lying])
 
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete nothing: entries go by themselves."""

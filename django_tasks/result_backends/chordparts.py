@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 
 from django_tasks import states
 from django_tasks.exceptions import BackendGetMetaError
-from django_tasks.result_backends.backend import ResultMeta
-from django_tasks.result_backends.encoding import encode_value
+from django_tasks.messages import WireSignature
+from django_tasks.result_backends.backend import ReadyChord, ResultMeta
+from django_tasks.result_backends.encoding import encode_exception, encode_value
 
 #: Says how patient to be; the package puts the settings' answer here, which this room does not know.
 patience: Callable[[], float] = lambda: 22.0  # noqa: E731  replaced as a whole
@@ -30,10 +31,18 @@ def collected(group_id: str, positions: Mapping[str, int | None], found: Mapping
     return [found.get(task_id) or _lost(task_id, group_id, positions[task_id]) for task_id in order]
 
 
+def ended(group_id: str, body: WireSignature, error: BaseException) -> ReadyChord:
+    """Return a chord that ends with this error, as if a part had raised it."""
+    return ReadyChord(group_id, body, [_failure(group_id, group_id, None, error)])
+
+
 def _lost(task_id: str, group_id: str, position: int | None) -> ResultMeta:
-    text, content_type, content_encoding = encode_value(
-        BackendGetMetaError(f"the result of {task_id} was deleted before the other parts of its chord were done")
-    )
+    error = BackendGetMetaError(f"the result of {task_id} was deleted before the other parts of its chord were done")
+    return _failure(task_id, group_id, position, error)
+
+
+def _failure(task_id: str, group_id: str, position: int | None, error: BaseException) -> ResultMeta:
+    text, content_type, content_encoding = encode_value(encode_exception(error))
     return ResultMeta(
         task_id=task_id,
         status=states.FAILURE,

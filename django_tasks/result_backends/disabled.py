@@ -50,11 +50,15 @@ class DisabledResultBackend(ResultBackend):
     def forget_group(self, group_id: str) -> None:
         """Do nothing."""
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
+    def check_chords(self) -> None:
         """Refuse."""
         self._refuse("a chord")
 
-    def grow_chord(self, group_id: str, by: int) -> None:
+    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
+        """Refuse."""
+        self._refuse("a chord")
+
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Refuse."""
         self._refuse("a chord")
 

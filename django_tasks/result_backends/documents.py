@@ -1,6 +1,7 @@
 """A meta as the JSON document that Celery keeps of a task, and back."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -14,6 +15,14 @@ from django_tasks.serializers import JSON_TYPE, dumps_json, loads_json
 _PLAIN: Final = (
     *("traceback", "name", "worker", "queue", "retries", "group_id", "parent_id", "root_id"),
     *("group_index", "runtime", "periodic_task_name"),
+)
+#: Keys that no stamp takes the place of: in Celery's documents stamps lie beside them.
+_TAKEN: Final = frozenset(
+    {
+        *_PLAIN,
+        *("task_id", "status", "result", "content_type", "content_encoding", "children", "date_done", "date_started"),
+        *("args", "kwargs", "stamped_headers"),
+    }
 )
 _quoted: Final = json.encoder.encode_basestring_ascii
 
@@ -37,8 +46,23 @@ def to_document(meta: ResultMeta) -> str:
         f"{_names(meta.name, meta.worker, meta.queue, meta.periodic_task_name)}{_family(meta)}"
         f',"date_done":{ended},"children":{"null" if children is None else dumps_json(children) if children else "[]"}'
         f',"traceback":{"null" if traceback is None else _quoted(traceback)},"result":{"null" if result is None else result}{kind}'
-        f"{_optional('args', meta.args)}{_optional('kwargs', meta.kwargs)}}}"
+        f"{_optional('args', meta.args)}{_optional('kwargs', meta.kwargs)}{_stamps(meta.stamps) if meta.stamps else ''}}}"
     )
+
+
+def stamps_beside(stamps: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stamps as they lie beside the other fields of Celery's document; one that has the name of a field is left out."""
+    beside = {name: value for name, value in stamps.items() if name not in _TAKEN}
+    return {"stamped_headers": list(beside), **beside} if beside else {}
+
+
+def _stamps(stamps: Mapping[str, Any]) -> str:
+    return "".join(f",{_quoted(name)}:{dumps_json(value)}" for name, value in stamps_beside(stamps).items())
+
+
+def _stamps_in(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    beside = {name: document[name] for name in document.get("stamped_headers") or () if name not in _TAKEN and name in document}
+    return loads_json(_text(beside)) if beside else None
 
 
 @lru_cache(maxsize=1024)
@@ -90,6 +114,7 @@ def _meta(document: dict[str, Any]) -> ResultMeta:
         date_started=_time(document.get("date_started")),
         args=_text(document["args"]) if document.get("args") is not None else None,
         kwargs=_text(document["kwargs"]) if document.get("kwargs") is not None else None,
+        stamps=_stamps_in(document),
         **known,
     )
 

@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
+from types import WrapperDescriptorType
 from typing import Any, Final
 
 from django_tasks import exceptions, states
@@ -61,6 +62,11 @@ def _encoded(value: Any, serializer: str) -> tuple[str, str, str]:
         raise EncodeError(f"the serializer {serializer!r} says {payload.content_encoding!r} and gives something else: {error}") from error
 
 
+def plain_stamps(stamps: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return stamps as a result keeps them: what is no JSON, as its text. None where there are none."""
+    return {name: _plain(value) for name, value in stamps.items()} if stamps else None
+
+
 def encode_exception(error: BaseException) -> dict[str, Any]:
     """Return Celery's wire form of an exception; arguments that JSON can't take become their repr.
 
@@ -70,7 +76,19 @@ def encode_exception(error: BaseException) -> dict[str, Any]:
     module = cls.__module__
     if module == _OURS:
         module = _ELSEWHERE.get(cls.__name__, _CELERY)
-    return {"exc_type": cls.__qualname__, "exc_message": [_plain(argument) for argument in error.args], "exc_module": module}
+    arguments = [_plain(argument) for argument in error.args or _said(error)]
+    return {"exc_type": cls.__qualname__, "exc_message": arguments, "exc_module": module}
+
+
+def _said(error: BaseException) -> tuple[str, ...]:
+    """Return what an exception without arguments says, where its class would take that: pydantic's keep their text elsewhere."""
+    if not isinstance(type(error).__init__, WrapperDescriptorType):
+        return ()
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  somebody's __str__; the exception itself is what matters
+        return ()
+    return (text,) if text else ()
 
 
 def _plain(argument: Any) -> Any:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Any, ClassVar, Final, Self
 
 from django_tasks import clock, exceptions, states
 from django_tasks.messages import WireSignature
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, place
 from django_tasks.result_backends.merging import merged
 from django_tasks.urls import URL
@@ -24,6 +25,8 @@ class _Chord:
     body: WireSignature
     opened: datetime
     parts: dict[str, ResultMeta] = field(default_factory=dict)
+    #: Ids of parts that were added later.
+    grown: set[str] = field(default_factory=set)
     done: bool = False
     claimed_until: float = 0.0
 
@@ -124,18 +127,19 @@ class MemoryResultBackend(ResultBackend):
         """Delete a stored group."""
         self._store.groups.pop(group_id, None)
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
+    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
         """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
         store = self._store
         with store.changed:
             store.chords.setdefault(group_id, _Chord(size, body, clock.now()))
 
-    def grow_chord(self, group_id: str, by: int) -> None:
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
         store = self._store
         with store.changed:
             if (chord := store.chords.get(group_id)) is not None:
-                chord.size += by
+                chord.size += len(set(parts) - chord.grown) if parts else by
+                chord.grown.update(parts)
 
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts, each once; return the chords that are complete now, or have failed now."""
@@ -162,6 +166,24 @@ class MemoryResultBackend(ResultBackend):
         with store.changed:
             claimed = (chord.claim(group_id) for group_id, chord in store.chords.items() if chord.claimed_until)
             return list(islice((ready for ready in claimed if ready is not None), limit))
+
+    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+        """Return chords that still wait for parts."""
+        store = self._store
+        with store.changed:
+            waiting = (
+                OpenChord(group_id, chord.size, len(chord.parts), chord.opened, chord.body)
+                for group_id, chord in store.chords.items()
+                if not chord.done and not chord.claimed_until and chord.opened < before
+            )
+            return sorted(waiting, key=attrgetter("opened"))[:limit]
+
+    def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
+        """Count results of these chords' parts that were stored and not counted."""
+        store, wanted = self._store, set(group_ids)
+        with store.changed:
+            waiting = {name for name in wanted if (chord := store.chords.get(name)) is not None and not chord.claimed_until}
+            return self.count_chord_parts([meta for meta in store.metas.values() if meta.group_id in waiting])
 
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete up to ``limit`` old results, and the old groups and chords; parts of an unfinished chord stay with it."""

@@ -8,17 +8,16 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
-import kombu as untyped
-
-from django_tasks import clock, exceptions, states
+from django_tasks import clock, exceptions, kombuaccess, states
 from django_tasks.conf import settings
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError, TaskError
+from django_tasks.exceptions import ImproperlyConfigured, TaskError
+from django_tasks.kombuaccess import Line, kombu
 from django_tasks.messages import WireSignature, new_id
 from django_tasks.result_backends import encoding
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
@@ -36,12 +35,6 @@ _DECLARED_FOR: Final = 60.0
 _LOOK: Final = 1.0
 #: Seconds within which what a polled transport has for us is here.
 _GLANCE: Final = 0.01
-#: Brokers that carry no messages of others.
-_NO_BROKERS: Final = frozenset({"db", "memory"})
-
-T = TypeVar("T")
-# It loads its parts when they are asked for, which type checkers can't follow.
-kombu: Any = untyped
 
 
 class RpcResultBackend(ResultBackend):
@@ -53,7 +46,7 @@ class RpcResultBackend(ResultBackend):
     def __init__(self, url: URL) -> None:
         """Open ``rpc://``; nothing connects yet. Raises ImproperlyConfigured where BROKER_URL is no message broker."""
         self._brokers = failover(settings.BROKER_URL)
-        if any(parse(each).scheme in _NO_BROKERS for each in self._brokers):
+        if kombuaccess.is_local(self._brokers):
             raise ImproperlyConfigured(
                 f"RESULT_BACKEND rpc:// sends results as messages, and BROKER_URL {mask(self._brokers)} is no message broker: use"
                 " RESULT_BACKEND = 'db://default', or a broker such as amqp:// or redis://"
@@ -135,11 +128,15 @@ class RpcResultBackend(ResultBackend):
         """Raise NotImplementedError."""
         self._refuse("keep groups")
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
+    def check_chords(self) -> None:
+        """Refuse."""
+        self._refuse("count the parts of chords")
+
+    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
         """Raise NotImplementedError."""
         self._refuse("count the parts of chords")
 
-    def grow_chord(self, group_id: str, by: int) -> None:
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Raise NotImplementedError."""
         self._refuse("count the parts of chords")
 
@@ -151,65 +148,15 @@ class RpcResultBackend(ResultBackend):
         raise NotImplementedError(f"RESULT_BACKEND rpc:// stores nothing, so it can't {what}; use db://, redis:// or another store")
 
 
-class _Line:
-    """A connection to the broker, opened at first use, and once more where it turns out to be broken. One thread at a time."""
+class _Confirming(Line):
+    """A connection to the broker on which RabbitMQ says so when it has taken a message."""
 
     def __init__(self, brokers: Sequence[str]) -> None:
-        self._brokers = brokers
-        self.lock = threading.RLock()
-        self.connection: Any = None
-
-    def using(self, doing: str, work: Callable[[], T]) -> T:
-        """Do this with an open connection. Raises OperationalError."""
-        for last in (False, True):
-            try:
-                with self.lock:
-                    if self.connection is None:
-                        self.connection = self._connect()
-                        self.connected()
-                    return work()
-            except TaskError:
-                raise
-            except Exception as error:
-                # Each client library has errors of its own.
-                self.drop()
-                if last:
-                    raise OperationalError(f"{doing} failed at {mask(self._brokers)}: {error!r}") from error
-        raise AssertionError("not reached")
-
-    def _connect(self) -> Any:
-        # «confirm_publish»: RabbitMQ says so when it has taken a message. No heartbeat: nobody listens all the time.
-        # «priority_order» is a word of our own Redis broker.
-        options = {name: value for name, value in settings.BROKER_TRANSPORT_OPTIONS.items() if name != "priority_order"}
-        if parse(self._brokers[0]).scheme in {"amqp", "amqps", "pyamqp"}:
-            options.setdefault("confirm_publish", True)
-        connection = kombu.Connection(
-            list(self._brokers),
-            ssl=settings.BROKER_USE_SSL,
-            connect_timeout=settings.BROKER_CONNECTION_TIMEOUT,
-            failover_strategy=settings.BROKER_FAILOVER_STRATEGY,
-            login_method=settings.BROKER_LOGIN_METHOD,
-            transport_options=options,
-            heartbeat=0,
-        )
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.BROKER_CONNECTION_TIMEOUT)
-        return connection
-
-    def connected(self) -> None:
-        """Prepare a fresh connection."""
-
-    def drop(self) -> None:
-        """Forget the connection; it may be broken."""
-        with self.lock:
-            connection, self.connection = self.connection, None
-            if connection is not None:
-                with suppress(Exception):
-                    connection.release()
-
-    close = drop
+        options = {"confirm_publish": True} if parse(brokers[0]).scheme in {"amqp", "amqps", "pyamqp"} else {}
+        super().__init__(lambda: kombuaccess.connection(brokers, options=options), mask(brokers))
 
 
-class _Outbox(_Line):
+class _Outbox(_Confirming):
     """Where a worker sends results from."""
 
     _producer: Any
@@ -239,7 +186,7 @@ class _Outbox(_Line):
         )
 
 
-class _Inbox(_Line):
+class _Inbox(_Confirming):
     """The queue of this process, and what has come out of it."""
 
     def __init__(self, brokers: Sequence[str]) -> None:

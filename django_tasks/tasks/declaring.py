@@ -1,14 +1,12 @@
 """How functions and classes become registered tasks."""
 
-import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from django_tasks.registry import registry
 from django_tasks.tasks.definition import Task
-from django_tasks.tasks.options import NOT_ATTRIBUTES, TaskOptions, argument_check, refuse_misspelt
-from django_tasks.tasks.retries import with_autoretry
+from django_tasks.tasks.options import NOT_ATTRIBUTES, TaskOptions, refuse_misspelt
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -58,8 +56,10 @@ def shared_task(function: Any = None, /, **options: Any) -> Any:
 
 def task_from_function(function: Callable[..., Any], **options: Any) -> Task[Any, Any]:
     """Make and register the task; a module that is imported twice keeps its first one."""
-    name = options.pop("name", None) or task_name(function.__name__, function.__module__)
-    base = options.get("base") or Task
+    name = options.pop("name", None) or name_of(function.__name__, function.__module__)
+    if not isinstance(name, str):
+        raise TypeError(f"a task's name must be text, not {name!r}; it was not registered")
+    base = options.get("base") or (Task if Task.app is None else Task.app.Task)
     bind = bool(options.get("bind", False))
     refuse_misspelt(name, options, base)
     run: Any = function
@@ -74,6 +74,7 @@ def task_from_function(function: Callable[..., Any], **options: Any) -> Task[Any
         run=run if bind else staticmethod(run),
         is_plain_function=not bind,
         __doc__=function.__doc__,
+        __annotations__=dict(getattr(function, "__annotations__", {})),
         __module__=function.__module__,
         __wrapped__=staticmethod(function),
         __qualname__=function.__qualname__,
@@ -91,22 +92,15 @@ def register(task: Any) -> Task[Any, Any]:
     if not isinstance(task, Task):
         raise TypeError(f"{task!r} is no task: give register_task an instance of a subclass of django_tasks.Task")
     if not task.name:
-        task.name = task_name(type(task).__name__, type(task).__module__)
+        task.name = name_of(type(task).__name__, type(task).__module__)
     held: Task[Any, Any] = registry.register(task)
-    if held is task:
-        _complete(task)
     return held
 
 
-def _complete(task: Task[Any, Any]) -> None:
-    """Work out once what every call and every run needs."""
-    task.check_arguments = argument_check(task.run, task.name)
-    own_call = type(task).__call__ is not Task.__call__
-    task.is_async = inspect.iscoroutinefunction(task.run) or (own_call and inspect.iscoroutinefunction(type(task).__call__))
-    retried = with_autoretry(task, task.run, is_async=task.is_async)
-    if retried is not task.run:
-        task.run = retried
-    task.call_target = task.__call__ if own_call else task.run
+def name_of(function: str, module: str | None) -> str:
+    """Return the name of a task that has none, as the project's app makes names (``app.gen_task_name``)."""
+    name: str = task_name(function, module) if Task.app is None else Task.app.gen_task_name(function, module)
+    return name
 
 
 def task_name(function: str, module: str | None, main: str = "__main__") -> str:

@@ -1,5 +1,6 @@
 """``Task``: what a task is, and how it is called."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 
@@ -16,8 +17,10 @@ from django_tasks.executor import TaskHooks
 from django_tasks.messages import TaskMessage
 from django_tasks.registry import registry
 from django_tasks.result import AsyncResult, EagerResult
+from django_tasks.tasks.attributes import refuse_attributes
 from django_tasks.tasks.inside import InsideRun
-from django_tasks.tasks.options import CALL_DEFAULTS, Follows, FromSettings
+from django_tasks.tasks.options import CALL_DEFAULTS, Follows, FromSettings, argument_check
+from django_tasks.tasks.retries import with_autoretry
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -111,6 +114,21 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
         object.__delattr__(self, name)
         object.__setattr__(self, "_defaults", None)
 
+    def on_registered(self) -> None:
+        """Work out once what every call and every run needs; the registry calls it. An override must call ``super()``."""
+        refuse_attributes(self.name, ((name, value) for holder in (self, *self._own_classes()) for name, value in vars(holder).items()))
+        self.check_arguments = argument_check(self.run, self.name)
+        own_call = type(self).__call__ is not Task.__call__
+        self.is_async = inspect.iscoroutinefunction(self.run) or (own_call and inspect.iscoroutinefunction(type(self).__call__))
+        retried = with_autoretry(self, self.run, is_async=self.is_async)
+        if retried is not self.run:
+            self.run = retried
+        self.call_target = self.__call__ if own_call else self.run
+
+    def _own_classes(self) -> list[type[Any]]:
+        classes = type(self).__mro__
+        return list(classes[: classes.index(Task)])
+
     # ---- running it here
 
     if TYPE_CHECKING:
@@ -125,7 +143,7 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here, as a function. Nothing is sent, and ``self.request`` is no message's."""
         outer = current_request()
-        if outer is not None and outer.task is self:
+        if outer is not None and outer.definition is self:
             # The worker runs an overridden __call__ that came here by super(), or the task calls itself.
             return cast(R, self.run(*args, **kwargs))
         request = self._direct_request(outer, args, kwargs)
@@ -146,11 +164,11 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
 
     def _direct_request(self, outer: Request | None, args: Any, kwargs: Any) -> Request:
         if outer is None:
-            return Request(message=TaskMessage(id="", task=self.name, args=args, kwargs=kwargs), called_directly=True, task=self)
+            return Request(message=TaskMessage(id="", task=self.name, args=args, kwargs=kwargs), called_directly=True, definition=self)
         # What it sends belongs to the task around it.
         parent_id = outer.parent_id if outer.called_directly else outer.id
         message = TaskMessage(id="", task=self.name, args=args, kwargs=kwargs, root_id=outer.root_id, parent_id=parent_id)
-        return Request(message=message, called_directly=True, task=self, children=outer.children)
+        return Request(message=message, called_directly=True, definition=self, children=outer.children)
 
     def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> EagerResult[R]:
         """Run the task here and wait for it, with its retries and links; what comes back is ready.
@@ -174,8 +192,8 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
         """Send the task: ``add.apply_async((2, 3), countdown=10, queue="slow")``.
 
         Inside a transaction the message leaves when it commits; ``on_commit=False`` sends it at once. Raises
-        TypeError for wrong arguments and unknown options, EncodeError for what a message can't carry, and
-        OperationalError when the broker can't be reached.
+        TypeError for wrong arguments and unknown options, ValueError for ``connection`` or ``producer`` of another broker,
+        EncodeError for what a message can't carry, and OperationalError when the broker can't be reached.
         """
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         if self.typing and self.check_arguments is not None:

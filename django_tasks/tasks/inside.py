@@ -1,22 +1,26 @@
 """What a task can do while it runs: its request, retries, replacement, states and progress."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from django_tasks import result_backends
 from django_tasks.canvas import Signature
-from django_tasks.canvas.dispatch import note_child
-from django_tasks.conf import settings
+from django_tasks.canvas.dispatch import note_child, send
 from django_tasks.context import Request, current_request
 from django_tasks.exceptions import MaxRetriesExceededError, Retry
-from django_tasks.messages import TaskMessage
+from django_tasks.messages import TaskMessage, shown_arguments
 from django_tasks.result_backends.backend import ResultBackend
+from django_tasks.tasks.eventsending import send_event, tries_of
 from django_tasks.tasks.replacing import add_to_chord, replacement, send_replacement, signature_of_request
 from django_tasks.tasks.retries import give_up, next_message, raise_over_current
 from django_tasks.tasks.statekeeping import store_progress, store_state
 
 R = TypeVar("R")
+
+#: Requests that tests have put in the place of a run's.
+_pushed: ContextVar[tuple[Request, ...]] = ContextVar("django_tasks_pushed_requests", default=())
 
 
 class InsideRun(Generic[R]):
@@ -38,10 +42,32 @@ class InsideRun(Generic[R]):
     @property
     def request(self) -> Request:
         """The run that goes on here; outside of one an empty request with ``called_directly``."""
-        request = current_request()
-        if request is not None and request.task is self:
-            return request
-        return Request(message=TaskMessage(id="", task=self.name), called_directly=True, task=self)
+        pushed = _pushed.get()
+        if pushed:
+            for request in reversed(pushed):
+                if request.definition is self:
+                    return request
+        running = current_request()
+        if running is not None and running.definition is self:
+            return running
+        return Request(message=TaskMessage(id="", task=self.name), called_directly=True, definition=self)
+
+    def push_request(self, *values: Any, **more: Any) -> None:
+        """Make a request of these fields the task's, until ``pop_request()``: for tests of what a bound function does.
+
+        ``add.push_request(id="1", retries=2)`` takes what ``request.update`` takes. Only this task sees it.
+        """
+        request = Request(message=TaskMessage(id="", task=self.name), called_directly=True, definition=self)
+        request.update(*values, **more)
+        _pushed.set((*_pushed.get(), request))
+
+    def pop_request(self) -> None:
+        """Take the last pushed request away; IndexError if there is none."""
+        pushed = _pushed.get()
+        own = [position for position, request in enumerate(pushed) if request.definition is self]
+        if not own:
+            raise IndexError(f"{self.name}: no request was pushed")
+        _pushed.set((*pushed[: own[-1]], *pushed[own[-1] + 1 :]))
 
     @property
     def backend(self) -> ResultBackend:
@@ -52,7 +78,7 @@ class InsideRun(Generic[R]):
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
-        exc: BaseException | None = None,
+        exc: BaseException | type[BaseException] | None = None,
         throw: bool = True,
         eta: datetime | None = None,
         countdown: float | None = None,
@@ -65,6 +91,8 @@ class InsideRun(Generic[R]):
         up raises ``exc``, or MaxRetriesExceededError without one.
         """
         request = self.request
+        if isinstance(exc, type):
+            exc = exc()
         if request.called_directly:
             raise_over_current(exc or Retry("Task can be retried", None))
         limit = self.max_retries if max_retries is None else max_retries
@@ -75,13 +103,18 @@ class InsideRun(Generic[R]):
             give_up(exc or self._too_many(message))
         retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=signature_of_request(self, message))
         retry.task_message = message
+        if request is not current_request():
+            # A pushed request has no run that sends it.
+            send(message)
+        elif not throw:
+            request.pending.append(message)
         if throw:
             raise retry
-        request.pending.append(message)
         return retry
 
     def _too_many(self, message: TaskMessage) -> BaseException:
-        text = f"Can't retry {self.name}[{message.id}] args:{message.args} kwargs:{message.kwargs}"
+        args, kwargs = shown_arguments(message)
+        text = f"Can't retry {self.name}[{message.id}] args:{args} kwargs:{kwargs}"
         return self.MaxRetriesExceededError(text, task_args=message.args, task_kwargs=message.kwargs)
 
     def signature_from_request(
@@ -92,6 +125,8 @@ class InsideRun(Generic[R]):
         if queue is not None:
             extra_options["queue"] = queue
         return signature_of_request(self, message, args, kwargs, extra_options)
+
+    subtask_from_request = signature_from_request
 
     def replace(self, sig: Signature[Any]) -> Any:
         """Let another signature run instead, under this task's id and with all that follows it: ``return self.replace(sig)``.
@@ -111,9 +146,9 @@ class InsideRun(Generic[R]):
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any) -> None:
         """Store a state of your own with details, at once: ``self.update_state(state="PROGRESS", meta={"done": 3})``.
 
-        Does nothing when the function was called directly, without a task id.
+        Does nothing when the function was called directly, without a task id. ``traceback=`` is stored beside the details.
         """
-        store_state(self, self.request, task_id, state, meta)
+        store_state(self, self.request, task_id, state, meta, kwargs.get("traceback"))
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far the task has come: ``self.progress(30, 200, "reading orders")``.
@@ -126,9 +161,13 @@ class InsideRun(Generic[R]):
         store_progress(self, self.request, done, total, message)
 
     def send_event(self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any) -> None:
-        """Send a monitoring event of your own, where WORKER_SEND_TASK_EVENTS asks for events."""
-        if settings.WORKER_SEND_TASK_EVENTS:
-            raise NotImplementedError(f"event {type_!r} was not sent: events come in a later release; switch WORKER_SEND_TASK_EVENTS off")
+        """Send a monitoring event of your own: ``self.send_event("task-halfway", rows=500)``. Whoever listens hears it at once.
+
+        It carries the id of the run and the name of the worker; ``fields`` are what JSON takes. It needs no ``-E``, and is sent
+        whatever the task's ``send_events`` says. ``retry`` tries again as ``retry_policy``, or TASK_PUBLISH_RETRY_POLICY, has it.
+        Raises OperationalError when the broker can't be reached within that, and EncodeError for values that JSON doesn't take.
+        """
+        send_event(self.request, type_, fields, tries_of(retry, retry_policy))
 
     def add_trail(self, result: Any) -> Any:
         """Enter a result among the children of the task that runs here; returns the result."""

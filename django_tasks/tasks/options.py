@@ -126,6 +126,8 @@ def refuse_misspelt(name: str, options: Mapping[str, Any], base: type[Any]) -> N
         near = get_close_matches(option, OPTION_NAMES, n=1, cutoff=0.8)
         if near:
             raise TypeError(f"task {name}: there is no option {option!r}; did you mean {near[0]!r}? The task was not registered")
+    if options.get("backend") is not None:
+        raise TypeError(f"task {name}: all tasks of a project share RESULT_BACKEND, so there is no option 'backend'; it was not registered")
 
 
 def argument_check(function: Callable[..., Any], name: str) -> Callable[..., None] | None:

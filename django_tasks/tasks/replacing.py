@@ -1,17 +1,19 @@
 """A task that lets others run in its place, or adds to its chord; and signatures of what already runs."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django_tasks import result_backends
 from django_tasks.canvas.calls import listed
 from django_tasks.canvas.chains import chain
+from django_tasks.canvas.chords import part_ids
 from django_tasks.canvas.dispatch import gathering
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import Signature, signature
 from django_tasks.context import Request
 from django_tasks.exceptions import Ignore, ImproperlyConfigured
-from django_tasks.messages import TaskMessage
+from django_tasks.messages import TaskMessage, repeatable_ids, shown_arguments
 
 
 def signature_of_request(
@@ -47,6 +49,10 @@ def signature_of_request(
         "ignore_result": message.ignore_result,
         "replaced_task_nesting": message.replaced_task_nesting,
     }
+    # What the caller hides stays hidden, other arguments in its place as well.
+    for name, shown in zip(("args", "kwargs"), shown_arguments(message), strict=True):
+        if shown is not getattr(message, name):
+            own[f"{name}repr"] = shown
     if message.stamped_headers:
         own.update(message.stamps, stamped_headers=list(message.stamped_headers))
     own.update(options or {})
@@ -73,7 +79,8 @@ def replacement(request: Request, sig: Signature[Any]) -> Signature[Any]:
         # The last step runs them; more steps may be added behind it.
         for callback in listed(sig.options.pop("link")):
             sig.tasks[-1].link(callback)
-    sig.freeze(request.id)
+    with _ids_of(request):
+        sig.freeze(request.id)
     nesting = request.replaced_task_nesting + 1
     sig.set(
         chord=request.chord,
@@ -105,10 +112,11 @@ def send_replacement(request: Request, sig: Signature[Any]) -> Any:
     """Let the replacement leave with this run's outcome, and end the run; in eager mode run it and return its value."""
     if request.is_eager:
         return sig.apply().get(disable_sync_subtasks=False)
-    with gathering() as outbox:
+    with gathering() as outbox, _ids_of(request):
         sig.apply_async()
-    outbox.open_chords()
-    request.pending.extend(outbox.messages)
+    sent = outbox.followups()
+    request.pending.extend(sent.messages)
+    request.opening = (*request.opening, *sent.chords)
     raise Ignore("Replaced by new task")
 
 
@@ -117,6 +125,16 @@ def add_to_chord(request: Request, sig: Signature[Any], *, lazy: bool) -> Any:
     if request.chord is None or request.group is None:
         raise ValueError("the task that runs here is no part of a chord, so nothing can be added to one")
     sig.set(group_id=request.group, group_index=request.group_index, chord=request.chord, root_id=request.root_id)
-    sig.freeze()
-    result_backends.current().grow_chord(request.group, 1)
+    with _ids_of(request):
+        added = sig.freeze()
+    parts = part_ids(added)
+    result_backends.current().grow_chord(request.group, len(parts), parts)
     return sig if lazy else sig.apply_async()
+
+
+def _ids_of(request: Request) -> AbstractContextManager[None]:
+    """Let ids follow from this run: delivered again, it must not open another chord, or expect one more part."""
+    if not request.id:
+        return nullcontext()
+    request.workflows += 1
+    return repeatable_ids(f"{request.id}/{request.retries}/{request.replaced_task_nesting}/{request.workflows}")

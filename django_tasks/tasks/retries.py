@@ -5,13 +5,17 @@ import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import wraps
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from django_tasks.canvas.calls import amend_message, eta_of
+from django_tasks.canvas.optionvalues import refuse_values
 from django_tasks.context import Request
 from django_tasks.exceptions import Ignore, Reject, Retry
-from django_tasks.messages import TaskMessage
+from django_tasks.messages import HIDDEN, TaskMessage
+
+_DEATHS: Final = ("x-death", "x-first-death-", "x-last-death-")
 
 #: The exception with which ``retry()`` has just given up: it is final, whatever ``autoretry_for`` says.
 _given_up: ContextVar[BaseException | None] = ContextVar("django_tasks_given_up", default=None)
@@ -41,11 +45,26 @@ def next_message(
     options: Mapping[str, Any],
 ) -> TaskMessage:
     """Return the message of a request's next try: everything stays but what is given. ``when`` is countdown and eta."""
+    message = request.message
+    if not isinstance(args, list | tuple | None) or not isinstance(kwargs, Mapping | None):
+        raise TypeError(f"{message.task}: retry() takes args as a list or tuple and kwargs as a mapping, not {args!r} and {kwargs!r}")
+    refuse_values(message.task, {"countdown": when[0], "eta": when[1]})
     fields: dict[str, Any] = {}
     if args is not None or kwargs is not None:
-        fields["args"], fields["kwargs"] = _arguments(run, request.message, args, kwargs)
-        fields["argsrepr"] = fields["kwargsrepr"] = None
-    return amend_message(request.message, options, eta=eta_of(*when), retries=request.retries + 1, parent_id=request.message.id, **fields)
+        fields["args"], fields["kwargs"] = _arguments(run, message, args, kwargs)
+        if not message.headers.get(HIDDEN):
+            fields["argsrepr"] = fields["kwargsrepr"] = None
+    made = amend_message(message, options, eta=eta_of(*when), retries=message.retries + 1, **fields)
+    # Also where the call gives headers, which are added to those that came.
+    headers = without_deaths(made.headers)
+    return made if headers is made.headers else replace(made, headers=headers)
+
+
+def without_deaths(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out what RabbitMQ notes of a message's dead-lettering: sent anew, it would take the message for one that goes in circles."""
+    if not any(name.startswith(_DEATHS) for name in headers):
+        return headers
+    return {name: value for name, value in headers.items() if not name.startswith(_DEATHS)}
 
 
 def _arguments(

@@ -7,8 +7,9 @@ from typing import Any, Final
 from django_tasks import clock, result_backends, states
 from django_tasks.conf import settings
 from django_tasks.context import Request
+from django_tasks.messages import shown_arguments
 from django_tasks.result_backends.backend import ResultMeta
-from django_tasks.result_backends.encoding import encode_value
+from django_tasks.result_backends.encoding import encode_value, plain_stamps
 
 #: Seconds between two notes of a task's progress: people don't read faster, and a loop may turn a thousand times in them.
 NOTED_EVERY: Final = 0.25
@@ -27,12 +28,12 @@ def store_progress(task: Any, request: Request, done: float, total: float | None
     store_state(task, request, None, states.PROGRESS, {"done": done, "total": total, "message": str(message)})
 
 
-def store_state(task: Any, request: Request, task_id: str | None, state: str | None, meta: Any) -> None:
+def store_state(task: Any, request: Request, task_id: str | None, state: str | None, meta: Any, traceback: str | None = None) -> None:
     """Store a state and its details in the result backend, now."""
     if task_id is None:
-        if request.called_directly or (request.is_eager and not task.store_eager_result):
+        if request.id is None or (request.is_eager and not task.store_eager_result):
             return
-        task_id = request.message.id
+        task_id = request.id
     if not state:
         raise TypeError(f"{task.name}: update_state() needs a state, such as 'PROGRESS'; nothing was stored")
     text, content_type, content_encoding = encode_value(meta, settings.RESULT_SERIALIZER)
@@ -46,6 +47,7 @@ def store_state(task: Any, request: Request, task_id: str | None, state: str | N
                 result=text,
                 content_type=content_type,
                 content_encoding=content_encoding,
+                traceback=traceback,
                 children=list(request.children) if own else None,
                 **(_known(request) if own else {}),
             )
@@ -68,6 +70,8 @@ def _known(request: Request) -> dict[str, Any]:
         "parent_id": message.parent_id,
     }
     if settings.RESULT_EXTENDED:
-        known["args"] = json.dumps(message.args, default=repr)
-        known["kwargs"] = json.dumps(dict(message.kwargs), default=repr)
+        args, kwargs = shown_arguments(message)
+        known["args"] = json.dumps(args, default=repr)
+        known["kwargs"] = json.dumps(kwargs if isinstance(kwargs, str) else dict(kwargs), default=repr)
+        known["stamps"] = plain_stamps(message.stamps)
     return known

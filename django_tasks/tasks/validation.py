@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.tasks.definition import Task
 
 
 def with_models(
@@ -42,7 +43,8 @@ class Models:
     def __init__(self, function: Callable[..., Any], name: str, base: type[Any], options: Mapping[str, Any]) -> None:
         self._base = base
         self._strict = bool(options.get("pydantic_strict", False))
-        self._context = {**(options.get("pydantic_context") or {}), "celery_task_name": name}
+        self._name = name
+        self._given_context = dict(options.get("pydantic_context") or {})
         self._dump_options = {"mode": "json", **(options.get("pydantic_dump_kwargs") or {})}
         self._signature = inspect.signature(function)
         try:
@@ -60,8 +62,12 @@ class Models:
         for parameter, model in self._by_name.items():
             value = bound.arguments.get(parameter)
             if value is not None:
-                bound.arguments[parameter] = model.model_validate(value, strict=self._strict, context=self._context)
+                bound.arguments[parameter] = model.model_validate(value, strict=self._strict, context=self._context())
         return bound.args, bound.kwargs
+
+    def _context(self) -> dict[str, Any]:
+        # A new one each time: validators may write into it.
+        return {**self._given_context, "celery_app": Task.app, "celery_task_name": self._name}
 
     def dumped_result(self, value: Any) -> Any:
         """Return data in the place of the model that the function is annotated to return."""

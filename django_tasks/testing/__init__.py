@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from django_tasks.testing.overriding import Scope, eager
     from django_tasks.testing.publications import Publication, UncommittedWarning
     from django_tasks.testing.testcases import TasksMixin
-    from django_tasks.testing.threadworker import ThreadWorker, worker
+    from django_tasks.testing.threadworker import ThreadWorker, start_worker, worker
     from django_tasks.testing.timetravel import Journey, travel
 
 # The pytest plugin lies in this package and is loaded for every test run, whether or not anything here is used.
@@ -22,7 +22,7 @@ _HOMES: Final = {
     "overriding": ("Scope", "eager"),
     "publications": ("Publication", "UncommittedWarning"),
     "testcases": ("TasksMixin",),
-    "threadworker": ("ThreadWorker", "worker"),
+    "threadworker": ("ThreadWorker", "start_worker", "worker"),
     "timetravel": ("Journey", "travel"),
 }
 
@@ -43,6 +43,7 @@ __all__ = [
     "published",
     "run_beat",
     "run_pending",
+    "start_worker",
     "travel",
     "worker",
 ]

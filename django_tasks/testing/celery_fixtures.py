@@ -1,7 +1,8 @@
 """Celery's fixtures by their names, so that a suite written for ``celery.contrib.pytest`` runs here.
 
 Override ``celery_config`` and the others in ``conftest.py`` as there. The app is the project's one, with broker and
-results in memory for the time of the fixture, unless ``celery_config`` names others.
+results in memory for the time of the fixture, unless ``celery_config`` names others. Tasks are published at once, as
+Celery does it, unless ``task_publish_on_commit`` is set.
 """
 
 import importlib
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 #: Celery's ways of naming places in memory.
 _IN_MEMORY: Final = ("memory://", "cache+memory://", "memory", "cache")
 _PLACES: Final = ("BROKER_URL", "RESULT_BACKEND")
-_WORKER_OPTIONS: Final = ("queues", "concurrency", "shutdown_timeout")
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,10 @@ def celery_config() -> Mapping[str, Any]:
 
 @pytest.fixture(scope="session")
 def celery_parameters() -> Mapping[str, Any]:
-    """What Celery's constructor is given: ``broker``, ``backend`` and ``include`` count here. Override it."""
+    """What Celery's constructor is given: ``broker``, ``backend``, ``include``, ``task_cls`` and ``strict_typing`` count. Override it.
+
+    The class and the typing are those of tasks that are declared while the app is there.
+    """
     return {}
 
 
@@ -47,13 +50,13 @@ def celery_includes() -> Sequence[str]:
 
 @pytest.fixture(scope="session")
 def celery_worker_pool() -> str:
-    """The pool of the worker fixtures: solo, threads or asyncio. Override it."""
+    """The pool of the worker fixtures: solo, threads or asyncio; prefork becomes threads. Override it."""
     return "solo"
 
 
 @pytest.fixture(scope="session")
 def celery_worker_parameters() -> Mapping[str, Any]:
-    """Options of the worker fixtures: ``queues``, ``concurrency``, ``shutdown_timeout``. Override it."""
+    """Options of the worker fixtures, those of ``start_worker``: ``queues``, ``concurrency`` and so on. Override it."""
     return {}
 
 
@@ -137,10 +140,30 @@ def _app(config: Mapping[str, Any], parameters: Mapping[str, Any], classes: Sequ
             values.setdefault(setting, parameters[option])
     # Places in memory are this fixture's own, fresh for each use.
     settings = {_current(name): value for name, value in values.items() if not (name.upper().endswith(_PLACES) and value in _IN_MEMORY)}
-    with in_memory() if fresh else local_tasks(), overridden(**settings):
+    # Around a test is a transaction that never commits, and Celery waits for none.
+    settings.setdefault("TASK_PUBLISH_ON_COMMIT", False)
+    with in_memory() if fresh else local_tasks(), overridden(**settings), _task_class(app, parameters):
         for cls in classes:
             app.register_task(cls() if isinstance(cls, type) else cls)
         yield app
+
+
+@contextmanager
+def _task_class(app: "App", parameters: Mapping[str, Any]) -> Iterator[None]:
+    """Let tasks that are declared inside the block be of Celery's ``task_cls``, and unchecked without ``strict_typing``."""
+    from django.utils.module_loading import import_string
+
+    before: Any = app.Task
+    cls = before
+    if (wanted := parameters.get("task_cls")) is not None:
+        cls = import_string(wanted.replace(":", ".")) if isinstance(wanted, str) else wanted
+    if not parameters.get("strict_typing", True):
+        cls = type(cls.__name__, (cls,), {"typing": False, "__module__": cls.__module__, "__doc__": cls.__doc__})
+    app.Task = cls
+    try:
+        yield
+    finally:
+        app.Task = before
 
 
 def _current(name: str) -> str:
@@ -154,10 +177,9 @@ def _current(name: str) -> str:
 
 @contextmanager
 def _worker(includes: Sequence[str], pool: str, parameters: Mapping[str, Any]) -> Iterator["ThreadWorker"]:
-    from django_tasks.testing.threadworker import worker
+    from django_tasks.testing.threadworker import start_worker
 
     for module in includes:
         importlib.import_module(module)
-    options = {name: value for name, value in parameters.items() if name in _WORKER_OPTIONS}
-    with worker(pool=parameters.get("pool", pool), **options) as running:
+    with start_worker(**{"pool": pool, **parameters}) as running:
         yield running

@@ -1,6 +1,7 @@
 """The part of the contract of result backends that is about chords: every part counts once, and the body goes to one caller."""
 # ruff: noqa: S101  asserting is what a contract does
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -18,6 +19,7 @@ class ChordContract(ResultProbes):
     def test_a_chord_is_complete_once(self, backend: ResultBackend) -> None:
         """The caller with the last part must get the body and all parts in the header's order; nobody else ever."""
         group_id, other = new_id(), new_id()
+        backend.check_chords()
         backend.open_chord(group_id, 3, BODY)
         parts = [part(group_id, position) for position in (2, 0, 1)]
         backend.store(parts)
@@ -104,6 +106,15 @@ class ChordContract(ResultProbes):
         backend.store([last])
         (ready,) = backend.count_chord_parts([last])
         assert [each.status for each in ready.parts] == [states.SUCCESS, states.SUCCESS]
+
+    def test_a_part_that_brings_no_body(self, backend: ResultBackend) -> None:
+        """The body must be known without its parts: of a part whose message is lost, only its id and its group may be left."""
+        group_id = new_id()
+        backend.open_chord(group_id, 2, BODY)
+        lost = meta(status=states.FAILURE, value=ValueError("bad"), group_id=group_id, chord={})
+        backend.store([lost])
+        (ready,) = backend.count_chord_parts([lost])
+        assert (ready.body, ready.parts[0].task_id) == (BODY, lost.task_id)
 
     # ---- claims
 
@@ -207,6 +218,101 @@ class ChordContract(ResultProbes):
             backend.close_chords([left])
             assert backend.count_chord_parts(parts) == []
 
+    # ---- counting again
+
+    def recounts(self, backend: ResultBackend) -> bool:
+        """Whether the backend finds what was stored and not counted; one that doesn't must say that there is nothing."""
+        if type(backend).recount_chords is not ResultBackend.recount_chords:
+            return True
+        assert backend.recount_chords([new_id()]) == []
+        return False
+
+    def test_what_was_stored_and_not_counted(self, backend: ResultBackend) -> None:
+        """Counting again must find results whose process died before it counted them, in their places, and complete the chord."""
+        if not self.recounts(backend):
+            return
+        group_id, other = new_id(), new_id()
+        parts = [part(group_id, position) for position in range(3)]
+        backend.open_chord(group_id, 3, BODY, [each.task_id for each in parts])
+        strangers = [part(other, 0), part(other, 1)]
+        backend.open_chord(other, 3, BODY, [each.task_id for each in strangers])
+        backend.store([*parts[:2], *strangers])
+        backend.count_chord_parts(parts[1:2])
+        assert backend.recount_chords([group_id, new_id()]) == []
+        backend.store(parts[2:])
+        (ready,) = backend.recount_chords([group_id])
+        assert (ready.group_id, ready.body) == (group_id, BODY)
+        assert [decode(each) for each in ready.parts] == [0, 1, 2]
+        assert [each.task_id for each in ready.parts] == [each.task_id for each in parts]
+        # It is the caller's now, and then nobody's.
+        assert backend.recount_chords([group_id]) == backend.count_chord_parts(parts) == []
+        backend.close_chords([group_id])
+        assert backend.recount_chords([group_id]) == backend.recount_chords([]) == []
+
+    def test_counting_again_counts_nothing_twice(self, backend: ResultBackend) -> None:
+        """What was counted before must count once however often it is counted again; a task that still runs not at all."""
+        if not self.recounts(backend):
+            return
+        group_id = new_id()
+        done, running = part(group_id, 0), meta(status=states.STARTED, value={}, group_id=group_id, group_index=1, chord=BODY)
+        backend.open_chord(group_id, 2, BODY, [done.task_id, running.task_id])
+        backend.store([done, running])
+        backend.count_chord_parts([done])
+        for _ in range(2):
+            assert backend.recount_chords([group_id]) == []
+        last = part(group_id, 1, task_id=running.task_id)
+        backend.store([last])
+        (ready,) = backend.count_chord_parts([done, last])
+        assert [decode(each) for each in ready.parts] == [0, 1]
+
+    def test_counting_again_finds_a_failure(self, backend: ResultBackend) -> None:
+        """A part whose failure was stored and not counted must end the chord."""
+        if not self.recounts(backend):
+            return
+        group_id = new_id()
+        bad = meta(status=states.FAILURE, value=ValueError("bad"), group_id=group_id, group_index=1, chord=BODY)
+        backend.open_chord(group_id, 3, BODY, [new_id(), bad.task_id, new_id()])
+        backend.store([bad])
+        (ready,) = backend.recount_chords([group_id])
+        assert [(each.task_id, each.status) for each in ready.parts] == [(bad.task_id, states.FAILURE)]
+
+    def test_open_chords(self, backend: ResultBackend) -> None:
+        """A backend that can look for them must list the chords that wait for parts, the oldest first; not those that have ended."""
+        if type(backend).open_chords is ResultBackend.open_chords:
+            assert backend.open_chords(clock.now(), limit=10) == []
+            return
+        ids = [new_id() for _ in range(4)]
+        parts = {group_id: [part(group_id, position) for position in range(2)] for group_id in ids}
+        for group_id in ids:
+            backend.open_chord(group_id, 2, BODY, [each.task_id for each in parts[group_id]])
+            time.sleep(0.002)
+        first, second, claimed, closed = ids
+        for group_id in (claimed, closed):
+            backend.store(parts[group_id])
+            assert len(backend.count_chord_parts(parts[group_id])) == 1
+        backend.close_chords([closed])
+        backend.count_chord_parts(parts[second][:1])
+        backend.grow_chord(second, 1, [new_id()])
+        soon = clock.now() + timedelta(minutes=1)
+        waiting = [each for each in backend.open_chords(soon, limit=1000) if each.group_id in ids]
+        assert [(each.group_id, each.size, each.counted, each.body) for each in waiting] == [(first, 2, 0, BODY), (second, 3, 1, BODY)]
+        assert all(abs(each.opened - clock.now()) < timedelta(minutes=1) for each in waiting)
+        assert len(backend.open_chords(soon, limit=1)) == 1
+        assert backend.open_chords(clock.now() - timedelta(hours=1), limit=1000) == []
+
+    def test_growing_by_known_parts(self, backend: ResultBackend) -> None:
+        """A chord must expect a part once that is added twice, since the task that adds it was delivered twice."""
+        group_id = new_id()
+        backend.open_chord(group_id, 1, BODY)
+        first, added = part(group_id, 0), part(group_id, None)
+        for _ in range(2):
+            backend.grow_chord(group_id, 1, [added.task_id])
+        backend.grow_chord(new_id(), 1, [added.task_id])
+        backend.store([first, added])
+        assert backend.count_chord_parts([first]) == []
+        (ready,) = backend.count_chord_parts([added])
+        assert [each.task_id for each in ready.parts] == [first.task_id, added.task_id]
+
     # ---- parts
 
     def test_unready_parts_do_not_count(self, backend: ResultBackend) -> None:
@@ -263,3 +369,19 @@ class ChordContract(ResultProbes):
         backend.store([late])
         (ready,) = backend.count_chord_parts([late])
         assert [decode(each) for each in ready.parts] == [0, 1]
+
+    def test_expiry_spares_the_shape_of_a_header(self, backend: ResultBackend) -> None:
+        """The result tuples of a header with groups in it must stay as long as the chord waits for parts, and may go then."""
+        if not (self.EXACT and self.EXPIRES):
+            return
+        group_id, later = new_id(), clock.now() + timedelta(hours=1)
+        shape = [[group_id, None], [[["a", None], None]]]
+        backend.store_group(group_id, shape)
+        backend.open_chord(group_id, 1, BODY)
+        while backend.expire(later, limit=1000):
+            pass
+        assert self.plain(backend.fetch_group(group_id)) == shape
+        only = part(group_id, 0)
+        backend.store([only])
+        assert len(backend.count_chord_parts([only])) == 1
+        backend.close_chords([group_id])

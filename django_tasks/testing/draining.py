@@ -3,8 +3,8 @@
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,20 +12,23 @@ from asgiref.sync import async_to_sync
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_tasks import client, result_backends, signals, states
+from django_tasks import client, deadletters, result_backends, signals, states
 from django_tasks.brokers.broker import Broker, Consumer
 from django_tasks.canvas.links import followups
 from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.executor import Executor
 from django_tasks.messages import DeadMessage, Delivery, Disposition, Settlement
+from django_tasks.models import Revocation
 from django_tasks.outcomes import Outcome
 from django_tasks.registry import registry
 from django_tasks.testing.publications import COMMIT_HINT, Publication, UncommittedWarning
+from django_tasks.testing.receiving import Intake
 from django_tasks.testing.timetravel import Target, travel
 from django_tasks.worker.admission import Admission
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.ratelimits import RateLimits
+from django_tasks.worker.revocations import learn_revocations
 from django_tasks.worker.revoked import RevokedTasks
 from django_tasks.worker.verdicts import outcome_of
 
@@ -58,43 +61,47 @@ class Drain:
     def run(self, limit: int | None, *, until_empty: bool, raise_errors: bool) -> list[Outcome]:
         """Run up to ``limit`` messages that are due; return what became of them, in order."""
         done: list[Outcome] = []
-        consumer = self._broker.consume((), consumer_id=f"{HOSTNAME}/{secrets.token_hex(6)}")
+        intake = Intake(self._broker, f"{HOSTNAME}/{secrets.token_hex(6)}", self._bury)
         try:
-            for delivery in self._deliveries(consumer, limit, until_empty):
-                outcome = self._run_one(delivery, consumer)
+            intake.begin()
+            for delivery in self._deliveries(intake, limit, until_empty):
+                outcome = self._run_one(delivery, intake.consumer)
                 if outcome is None:
                     continue
                 done.append(outcome)
                 if raise_errors and outcome.state == states.FAILURE:
                     raise outcome.value
         finally:
-            consumer.close()
+            intake.close()
         return done
 
-    def _deliveries(self, consumer: Consumer, limit: int | None, until_empty: bool) -> Iterator[Delivery]:
+    def _deliveries(self, intake: Intake, limit: int | None, until_empty: bool) -> Iterator[Delivery]:
         if not until_empty:
-            consumer.set_queues(self._broker.queues())
-            yield from self._claimed(consumer, MOST_RUNS if limit is None else limit)
+            yield from self._present(intake, MOST_RUNS if limit is None else limit)
             return
         count = 0
         while limit is None or count < limit:
             if count >= MOST_RUNS:
                 raise RuntimeError(f"gave up after {MOST_RUNS} runs: tasks publish tasks without end. Pass a limit, or until_empty=False.")
-            # Whatever ran last may have published to a queue that was not there before.
-            consumer.set_queues(self._broker.queues())
-            if not (found := consumer.receive(1, 0)):
+            if not (found := intake.take(1)):
                 return
             count += 1
             yield found[0]
 
-    def _claimed(self, consumer: Consumer, limit: int) -> Iterator[Delivery]:
-        claimed = consumer.receive(limit, 0)
+    def _present(self, intake: Intake, limit: int) -> Iterator[Delivery]:
+        claimed = intake.take_present(limit)
         try:
             while claimed:
                 yield claimed.pop(0)
         finally:
             # The test ends early, or a task's error is raised: what was not started waits as before.
-            consumer.settle([Settlement(delivery, Disposition.REQUEUE, counted=False) for delivery in claimed])
+            intake.consumer.settle([Settlement(delivery, Disposition.REQUEUE, counted=False) for delivery in claimed])
+
+    def _bury(self, letters: Sequence[DeadMessage]) -> None:
+        if self._dead is None:
+            deadletters.record(letters)
+        else:
+            self._dead.extend(letters)
 
     def _run_one(self, delivery: Delivery, consumer: Consumer) -> Outcome | None:
         self._learn_revocation(delivery)
@@ -110,13 +117,19 @@ class Drain:
         task_id = str(delivery.envelope.headers.get("id") or "")
         backend = result_backends.current()
         if task_id and backend.reads and (meta := backend.fetch([task_id]).get(task_id)) is not None and meta.status == states.REVOKED:
-            self._revoked.add([task_id])
+            number = Revocation.objects.filter(task_id=task_id).values_list("id", flat=True).first()
+            self._revoked.add({task_id: number or 0})
+        if delivery.envelope.headers.get("stamped_headers"):
+            # Again for each, as tasks may revoke. A test that may not touch the database has revoked nothing: it is refused.
+            self._revoked.complete = False
+            with suppress(Exception):
+                learn_revocations(self._revoked)
 
     def _execute(self, request: Request) -> Outcome:
         if signals.task_received.receivers:
             signals.task_received.send(HOSTNAME, request=request)
         with as_in_autocommit() as seen:
-            if self._executor.plan(request.task).is_async:
+            if self._executor.plan(request.definition).is_async:
                 # On a loop around this thread, so that a coroutine's queries are made here, in the test's transaction.
                 outcome = async_to_sync(self._executor.aexecute)(request)
             else:

@@ -1,10 +1,10 @@
 """Messages and results in memory for the time of a test, run when the test says so."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from asgiref.sync import sync_to_async
 
@@ -15,12 +15,20 @@ from django_tasks.outcomes import Outcome
 from django_tasks.registry import registry
 from django_tasks.result_backends.memory import MemoryResultBackend
 from django_tasks.testing.overriding import overridden, scope
-from django_tasks.testing.publications import Publication, Wanted, complaint, publication, task_name, uncommitted
+from django_tasks.testing.publications import Criteria, Publication, Wanted, complaint, publication, task_name, uncommitted
 from django_tasks.testing.timetravel import Journey, Target, arrival, travel
 
 _numbers = count(1)
 #: The queues of the blocks that are open, innermost last.
 _open: Final[list["TaskQueue"]] = []
+
+
+class RunOptions(TypedDict, total=False):
+    """How ``run_pending`` runs; see ``TaskQueue.run_pending``."""
+
+    until_empty: bool
+    now: Target | None
+    raise_errors: bool | None
 
 
 class TaskQueue:
@@ -59,7 +67,7 @@ class TaskQueue:
 
     def uncommitted(self, task: Any = None) -> list[Publication]:
         """Return what waits for the commit of a transaction that is open."""
-        return _of_task(uncommitted(self.published()), task)
+        return _of_task(uncommitted(), task)
 
     def clear(self) -> None:
         """Forget what was published, and delete what waits. Results stay."""
@@ -87,12 +95,9 @@ class TaskQueue:
             self._broker, limit=limit, until_empty=until_empty, now=now, raise_errors=errors, dead=self.dead, waiting=self.uncommitted
         )
 
-    async def arun_pending(
-        self, limit: int | None = None, *, until_empty: bool = True, now: Target | None = None, raise_errors: bool | None = None
-    ) -> list[Outcome]:
+    async def arun_pending(self, limit: int | None = None, **options: Unpack[RunOptions]) -> list[Outcome]:
         """``run_pending`` for async tests."""
-        run = sync_to_async(self.run_pending, thread_sensitive=True)
-        return await run(limit, until_empty=until_empty, now=now, raise_errors=raise_errors)
+        return await sync_to_async(self.run_pending, thread_sensitive=True)(limit, **options)
 
     def travel(self, to: Target | None = None, **delta: float) -> None:
         """Go to another time until the end of the block: ``travel(hours=2)``, ``travel(to=datetime(2030, 1, 1))``."""
@@ -110,51 +115,31 @@ class TaskQueue:
 
     # ---- assertions
 
-    def assert_published(
-        self,
-        task: Any = None,
-        *,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        queue: str | None = None,
-        countdown: float | timedelta | None = None,
-        eta: datetime | None = None,
-        priority: int | None = None,
-        times: int | None = None,
-    ) -> list[Publication]:
-        """Assert that a task (or the task of a name) was published, with these arguments and options; return those that were.
+    def assert_published(self, task: Any = None, *, times: int | None = None, **criteria: Unpack[Criteria]) -> list[Publication]:
+        """Assert that a task (or the task of a name) was published; return its publications.
 
-        What is left out may be anything. ``times`` asks for an exact number, None for at least one. Times may be a second off.
-        Raises AssertionError, which says what was published instead and what waits for a commit.
+        ``args``, ``kwargs``, ``queue``, ``countdown``, ``eta`` and ``priority`` say more of it: what is left out may be anything, and
+        times may be a second off. ``times`` asks for an exact number, None for at least one. Raises AssertionError, which says
+        what was published instead and what waits for a commit.
         """
         __tracebackhide__ = True
-        wanted = Wanted(task=task_name(task), args=args, kwargs=kwargs, queue=queue, countdown=countdown, eta=_utc(eta), priority=priority)
-        everything = self.published()
-        found = [one for one in everything if wanted.fits(one)]
+        wanted, everything, found = self._search(task, criteria)
         if times is None and not found:
             raise AssertionError(complaint(wanted, "was not published.", everything))
         if times is not None and len(found) != times:
             raise AssertionError(complaint(wanted, f"was published {_often(len(found))}, not {_often(times)}.", everything))
         return found
 
-    def assert_not_published(
-        self,
-        task: Any = None,
-        *,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        queue: str | None = None,
-    ) -> None:
-        """Assert that no such task was published; without arguments, that nothing was."""
+    def assert_not_published(self, task: Any = None, **criteria: Unpack[Criteria]) -> None:
+        """Assert that no such task was published; without arguments, that nothing was. ``criteria`` are those of ``assert_published``."""
         __tracebackhide__ = True
-        wanted = Wanted(task=task_name(task), args=args, kwargs=kwargs, queue=queue)
-        everything = self.published()
-        if found := [one for one in everything if wanted.fits(one)]:
+        wanted, everything, found = self._search(task, criteria)
+        if found:
             raise AssertionError(complaint(wanted, f"was published {_often(len(found))}.", everything))
 
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else clock.as_utc(moment)
+    def _search(self, task: Any, criteria: Criteria) -> tuple[Wanted, list[Publication], list[Publication]]:
+        wanted, everything = Wanted(task=task_name(task), **criteria), self.published()
+        return wanted, everything, [one for one in everything if wanted.fits(one)]
 
 
 def _of_task(found: list[Publication], task: Any) -> list[Publication]:
@@ -220,49 +205,33 @@ def published(task: Any = None) -> list[Publication]:
     return innermost().published(task)
 
 
-def assert_published(
-    task: Any = None,
-    *,
-    args: Sequence[Any] | None = None,
-    kwargs: Mapping[str, Any] | None = None,
-    queue: str | None = None,
-    countdown: float | timedelta | None = None,
-    eta: datetime | None = None,
-    priority: int | None = None,
-    times: int | None = None,
-) -> list[Publication]:
+def assert_published(task: Any = None, *, times: int | None = None, **criteria: Unpack[Criteria]) -> list[Publication]:
     """``TaskQueue.assert_published`` of the innermost ``in_memory`` block."""
     __tracebackhide__ = True
-    return innermost().assert_published(
-        task, args=args, kwargs=kwargs, queue=queue, countdown=countdown, eta=eta, priority=priority, times=times
-    )
+    return innermost().assert_published(task, times=times, **criteria)
 
 
-def assert_not_published(
-    task: Any = None, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, queue: str | None = None
-) -> None:
+def assert_not_published(task: Any = None, **criteria: Unpack[Criteria]) -> None:
     """``TaskQueue.assert_not_published`` of the innermost ``in_memory`` block."""
     __tracebackhide__ = True
-    innermost().assert_not_published(task, args=args, kwargs=kwargs, queue=queue)
+    innermost().assert_not_published(task, **criteria)
 
 
-def run_pending(
-    limit: int | None = None, *, until_empty: bool = True, now: Target | None = None, raise_errors: bool | None = None
-) -> list[Outcome]:
+def run_pending(limit: int | None = None, **options: Unpack[RunOptions]) -> list[Outcome]:
     """Run what is due in this thread and return what became of it: of the innermost ``in_memory`` block, or of the project's broker.
 
     With the database broker that works inside a TestCase's transaction. The arguments are those of ``TaskQueue.run_pending``.
     """
     if _open:
-        return _open[-1].run_pending(limit, until_empty=until_empty, now=now, raise_errors=raise_errors)
+        return _open[-1].run_pending(limit, **options)
     from django_tasks.testing.draining import drain
 
     return drain(
         brokers.current(),
         limit=limit,
-        until_empty=until_empty,
-        now=now,
-        raise_errors=bool(raise_errors),
+        until_empty=options.get("until_empty", True),
+        now=options.get("now"),
+        raise_errors=bool(options.get("raise_errors")),
         dead=None,
         waiting=uncommitted,
     )

@@ -1,15 +1,15 @@
 """What was published, as tests look at it, and the assertions with what they say when they fail."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from django.db import connections
 
 from django_tasks import clock
 from django_tasks.canvas.eager import travelled
+from django_tasks.client import Departure
 from django_tasks.conf import settings
 from django_tasks.exceptions import TaskError
 from django_tasks.messages import Envelope
@@ -86,23 +86,14 @@ def publication(envelope: Envelope, at: datetime | None) -> Publication:
     )
 
 
-def uncommitted(published: Iterable[Publication] = ()) -> list[Publication]:
+def uncommitted() -> list[Publication]:
     """Return what leaves when a transaction commits that is still open: of a TestCase's own, that is never.
 
-    Django's tests leave hooks where they are when they call them, so what was published already is left out.
+    Django's tests leave hooks where they are when they call them; what these have published is left out.
     """
-    known = {one.id for one in published}
     hooks = [hook for connection in connections.all(initialized_only=True) for _, hook, *_ in connection.run_on_commit]
-    found = [publication(envelope, None) for hook in hooks for envelope in _envelopes(hook)]
-    return [one for one in found if one.id not in known]
-
-
-def _envelopes(hook: Any) -> Iterable[Envelope]:
-    if not isinstance(hook, partial):
-        return
-    for argument in (*hook.args, *hook.keywords.values()):
-        if isinstance(argument, list | tuple):
-            yield from (one for one in argument if isinstance(one, Envelope))
+    waiting = [hook for hook in hooks if isinstance(hook, Departure) and not hook.called]
+    return [publication(envelope, None) for hook in waiting for envelope in hook.envelopes]
 
 
 COMMIT_HINT: Final = (
@@ -111,9 +102,20 @@ COMMIT_HINT: Final = (
 )
 
 
+class Criteria(TypedDict, total=False):
+    """What a publication must be like, beside its task. What is left out, or None, may be anything."""
+
+    args: Sequence[Any] | None
+    kwargs: Mapping[str, Any] | None
+    queue: str | None
+    countdown: float | timedelta | None
+    eta: datetime | None
+    priority: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a test looks for; None stands for anything."""
+    """A task's name and ``Criteria``; None stands for anything."""
 
     task: str | None = None
     args: Sequence[Any] | None = None
@@ -184,7 +186,7 @@ def listing(found: Sequence[Publication]) -> str:
 def complaint(wanted: Wanted, problem: str, found: Sequence[Publication]) -> str:
     """Say what is wrong, what there is instead, and what waits for a commit."""
     parts = [f"{wanted} {problem}", listing(found), _misspelt(wanted)]
-    if waiting := uncommitted(found):
+    if waiting := uncommitted():
         lines = [f"  - {one}" for one in waiting[:_SHOWN]]
         parts.append("\n".join([f"{len(waiting)} message(s) wait for a commit:", *lines, COMMIT_HINT]))
     return "\n".join(part for part in parts if part)

@@ -51,6 +51,7 @@ class ResultBackendContract(ChordContract):
             root_id=new_id(),
             parent_id=new_id(),
             periodic_task_name="every morning",
+            stamps={"tenant": "acme", "monitoring": [7, {"x": None}]},
         )
         backend.store([stored])
         assert backend.fetch([stored.task_id]) == {stored.task_id: stored}

@@ -1,14 +1,11 @@
 """For unittest: test cases whose tasks wait in memory."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 from unittest import TestCase
 
 from django_tasks.outcomes import Outcome
-from django_tasks.testing.inmemory import TaskQueue, in_memory
-from django_tasks.testing.publications import Publication
-from django_tasks.testing.timetravel import Target
+from django_tasks.testing.inmemory import RunOptions, TaskQueue, in_memory
+from django_tasks.testing.publications import Criteria, Publication
 
 
 class TasksMixin(TestCase):
@@ -26,26 +23,16 @@ class TasksMixin(TestCase):
         super().setUp()
         self.tasks = self.enterContext(in_memory(on_commit=self.tasks_on_commit, raise_errors=self.tasks_raise_errors))
 
-    def run_pending(self, limit: int | None = None, *, now: Target | None = None, raise_errors: bool | None = None) -> list[Outcome]:
+    def run_pending(self, limit: int | None = None, **options: Unpack[RunOptions]) -> list[Outcome]:
         """Run what is due; see ``TaskQueue.run_pending``."""
-        return self.tasks.run_pending(limit, now=now, raise_errors=raise_errors)
+        return self.tasks.run_pending(limit, **options)
 
     def assertPublished(  # noqa: N802  unittest's way
-        self,
-        task: Any = None,
-        *,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        queue: str | None = None,
-        countdown: float | timedelta | None = None,
-        eta: datetime | None = None,
-        times: int | None = None,
+        self, task: Any = None, *, times: int | None = None, **criteria: Unpack[Criteria]
     ) -> list[Publication]:
         """See ``TaskQueue.assert_published``."""
-        return self.tasks.assert_published(task, args=args, kwargs=kwargs, queue=queue, countdown=countdown, eta=eta, times=times)
+        return self.tasks.assert_published(task, times=times, **criteria)
 
-    def assertNotPublished(  # noqa: N802
-        self, task: Any = None, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
-    ) -> None:
+    def assertNotPublished(self, task: Any = None, **criteria: Unpack[Criteria]) -> None:  # noqa: N802
         """See ``TaskQueue.assert_not_published``."""
-        self.tasks.assert_not_published(task, args=args, kwargs=kwargs)
+        self.tasks.assert_not_published(task, **criteria)

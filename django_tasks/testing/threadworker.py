@@ -16,7 +16,8 @@ from django_tasks import brokers, clock, log
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import registry
-from django_tasks.testing.overriding import scope
+from django_tasks.testing.overriding import Scope, scope
+from django_tasks.testing.receiving import forwarding
 
 if TYPE_CHECKING:
     from django_tasks.worker.options import WorkerOptions
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_tasks.testing")
 
 POOLS: Final = ("solo", "threads", "asyncio")
+#: Celery's names for processes.
+_PROCESSES: Final = ("prefork", "processes")
 #: Seconds between two words to a worker that it is to stop.
 _PROMPT: Final = 0.02
 
@@ -43,6 +46,7 @@ class ThreadWorker:
         self._consumer = self._child.consumer
         self._be_content_without_database()
         self._opened = OpenedConnections()
+        self._forwarding = forwarding(brokers.current(), consumer_id)
         self._shared = _shareable() if options.pool == "solo" else []
         self._thread = threading.Thread(target=self._run, name="django_tasks-worker", daemon=True)
         self._record_factory = logging.getLogRecordFactory()
@@ -53,6 +57,11 @@ class ThreadWorker:
     def name(self) -> str:
         """The worker's name, as results show it."""
         return self._options.name
+
+    @property
+    def hostname(self) -> str:
+        """The name, in Celery's word."""
+        return self.name
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -68,6 +77,7 @@ class ThreadWorker:
         self._opened.__enter__()
         for connection in self._shared:
             connection.inc_thread_sharing()
+        self._forwarding.__enter__()
         self._thread.start()
         return self
 
@@ -87,6 +97,7 @@ class ThreadWorker:
             running = ", ".join(f"{one.request.message.task}[{one.request.message.id}]" for one in self._child.pool.running())
             raise RuntimeError(f"the worker runs on after {timeout} s, with {running or 'nothing'}: its threads die with the process")
         self._stopped = True
+        self._forwarding.__exit__(None, None, None)
         if logging.getLogRecordFactory() is not self._record_factory:
             log.remove_task_context()
         for connection in self._shared:
@@ -97,6 +108,9 @@ class ThreadWorker:
 
     def reload(self) -> None:
         """Accepted from Celery's worker: tasks that are declared later are known at once."""
+
+    def ensure_started(self) -> None:
+        """Accepted from Celery's worker: what is published before it has started is run then."""
 
     def _run(self) -> None:
         try:
@@ -189,10 +203,15 @@ def _known_queues() -> list[str]:
     return list(dict.fromkeys(queue for queue in named if isinstance(queue, str)))
 
 
+def _names(queues: str | Sequence[str]) -> list[str]:
+    return [name.strip() for name in queues.split(",")] if isinstance(queues, str) else list(queues)
+
+
 @scope
 def worker(
-    queues: Sequence[str] | None = None,
+    queues: str | Sequence[str] | None = None,
     *,
+    exclude_queues: str | Sequence[str] = (),
     pool: str = "solo",
     concurrency: int = 1,
     name: str = "tests@localhost",
@@ -200,17 +219,18 @@ def worker(
 ) -> Iterator[ThreadWorker]:
     """Run a worker on the current broker in threads of this process, as long as the block lasts.
 
-    ``pool`` is solo, threads or asyncio, with ``concurrency`` tasks at once; ``queues`` are all that settings and tasks name.
-    At the end it finishes what runs (``shutdown_timeout``, seconds), and closes its threads and database connections. Its
-    threads see what is committed: use TransactionTestCase or transactional_db. Raises ImproperlyConfigured where
-    it would see nothing: on the database broker inside a TestCase's transaction, or in a SQLite database in memory.
+    ``pool`` is solo, threads or asyncio, with ``concurrency`` tasks at once; ``queues`` (``"a,b"``, or a list) are all
+    that settings and tasks name, without ``exclude_queues``. At the end it finishes what runs (``shutdown_timeout``, seconds),
+    and closes its threads and database connections. Its threads see what is committed: use TransactionTestCase or
+    transactional_db. Raises ImproperlyConfigured where it would see nothing: on the database broker inside a TestCase's
+    transaction, or in a SQLite database in memory.
     """
-    from django_tasks.worker.options import WorkerOptions
+    from django_tasks.worker.options import WorkerOptions, chosen_queues
 
     _refuse_what_would_wait_for_ever(pool)
     options = WorkerOptions(
         name=name,
-        queues=tuple([queues] if isinstance(queues, str) else queues or _known_queues()),
+        queues=chosen_queues(_names(queues or ()) or _known_queues(), _names(exclude_queues)),
         pool=pool,
         concurrency=1 if pool == "solo" else concurrency,
         lease=settings.WORKER_LEASE,
@@ -221,3 +241,25 @@ def worker(
         stack.callback(lambda: running.stop(shutdown_timeout))
         running.start()
         yield running
+
+
+def start_worker(
+    app: Any = None,
+    concurrency: int = 1,
+    pool: str = "solo",
+    *,
+    shutdown_timeout: float = 10.0,
+    queues: str | Sequence[str] | None = None,
+    exclude_queues: str | Sequence[str] = (),
+    hostname: str | None = None,
+    **ignored: Any,
+) -> Scope[ThreadWorker]:
+    """Run a worker in threads, by Celery's name and with its arguments; ``worker`` is the same in our own words.
+
+    The pool prefork becomes threads, as many. The app is the project's; logging, the ping and heartbeats have no effect.
+    """
+    del app, ignored
+    if pool in _PROCESSES:
+        pool = "threads" if concurrency > 1 else "solo"
+    named = {} if hostname is None else {"name": hostname}
+    return worker(queues, exclude_queues=exclude_queues, pool=pool, concurrency=concurrency, shutdown_timeout=shutdown_timeout, **named)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from types import SimpleNamespace
 from typing import ClassVar, TypeAlias
@@ -68,6 +68,18 @@ def travel(to: Target | None = None, *, tick: bool = True, **delta: float) -> It
         seconds = SimpleNamespace(time=lambda: journey.now().timestamp(), monotonic=time.monotonic)
         patches.enter_context(mock.patch.object(clock, "time", seconds))
         yield journey
+
+
+def is_travelling() -> bool:
+    """Whether the clock says another time than the real one."""
+    return vars(clock)["datetime"] is not datetime
+
+
+@contextmanager
+def at_home() -> Iterator[None]:
+    """Let ``clock`` say the real time inside the block, whatever journey it is in: to talk to servers, which stayed behind."""
+    with mock.patch.object(clock, "datetime", datetime), mock.patch.object(clock, "time", time):
+        yield
 
 
 class _AnyDatetime(type):

@@ -10,6 +10,7 @@ from django_tasks.registry import registry
 from django_tasks.worker.banner import compose_banner
 from django_tasks.worker.node import Beat
 from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.preparing import prepare
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.solo import SoloWorker
 from django_tasks.worker.starting import await_broker, forget_connections
@@ -35,7 +36,8 @@ def run_worker(options: WorkerOptions, *, beat: Beat | None = None, say: Callabl
     if options.purge:
         _purge(options)
     rates = RateLimits(registry)
-    worker = Supervisor(options, rates=rates, beat=beat) if options.forks else SoloWorker(options, rates=rates, beat=beat)
+    make = Supervisor if options.forks else SoloWorker
+    worker = make(options, rates=rates, revoked=prepare(), beat=beat)
     signals.worker_ready.send(options.name, instance=options)
     status = worker.run()
     signals.worker_shutdown.send(options.name, instance=options)

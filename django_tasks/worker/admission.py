@@ -1,5 +1,6 @@
 """May this delivery run now? Answers for a whole batch, as data; does nothing about it."""
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,8 @@ from django_tasks.messages import UNKNOWN_SINCE, Delivery, TaskMessage
 from django_tasks.protocol import decode
 from django_tasks.worker.ratelimits import RateLimits, parse_rate
 from django_tasks.worker.revoked import RevokedTasks
+
+logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds between two looks at a message whose task is unknown, by how long it has waited: soon at first, for a worker that knows it
 #: may be about to start.
@@ -100,16 +103,16 @@ class Admission:
         except (SerializationError, InvalidTaskError) as error:
             return Verdict(delivery, Answer.UNREADABLE, error)
         task = self._find(message.task)
-        request = Request(message=message, delivery=delivery, hostname=self._hostname, worker_pid=self._pid, task=task)
+        request = Request(message=message, delivery=delivery, hostname=self._hostname, worker_pid=self._pid, definition=task)
         if task is None:
             return self._unknown(request, delivery, now)
         return self._refusal(request, delivery, message, now) or request
 
     def _refusal(self, request: Request, delivery: Delivery, message: TaskMessage, now: datetime) -> Verdict | None:
         if delivery.deliveries > self._max_deliveries:
-            lost = WorkerLostError(f"handed out {delivery.deliveries - 1} times, and each time the worker was lost")
+            lost = WorkerLostError(f"handed out {delivery.deliveries - 1} times: each time it was given back, or its worker was lost")
             return Verdict(delivery, Answer.WORN_OUT, lost, request)
-        if message.id in self._revoked:
+        if self._revoked.forbids(message):
             return Verdict(delivery, Answer.REVOKED, TaskRevokedError("revoked"), request)
         if message.expires is not None and message.expires <= now:
             return Verdict(delivery, Answer.EXPIRED, TaskRevokedError("expired"), request)
@@ -118,11 +121,16 @@ class Admission:
         return self._over_rate(request, delivery, now)
 
     def _over_rate(self, request: Request, delivery: Delivery, now: datetime) -> Verdict | None:
-        task = request.task
+        task = request.definition
         rate = self.rate_overrides.get(task.name, task.rate_limit) if self.rate_overrides else task.rate_limit
         if not rate:
             return None
-        wait = self._rates.wait_for(task.name, parse_rate(rate), now.timestamp())
+        try:
+            wait = self._rates.wait_for(task.name, parse_rate(rate), now.timestamp())
+        except ValueError as error:
+            # The message has come already: without a verdict it would stay here for ever. A limit nobody can read is none.
+            logger.error("Task %s[%s] runs without a limit: %s", task.name, request.message.id, error)  # noqa: TRY400  no crash of ours
+            return None
         return Verdict(delivery, Answer.LIMITED, None, request, now + timedelta(seconds=wait)) if wait else None
 
     def _unknown(self, request: Request, delivery: Delivery, now: datetime) -> Verdict:

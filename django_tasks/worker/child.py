@@ -16,6 +16,7 @@ from django_tasks.conf import settings
 from django_tasks.executor import Executor
 from django_tasks.registry import registry
 from django_tasks.worker.admission import Admission
+from django_tasks.worker.announcing import Announcer
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.consumerthread import ConsumerThread
 from django_tasks.worker.options import WorkerOptions
@@ -33,12 +34,18 @@ UNREACHABLE: Final = 4
 
 
 class Child:
-    """One process's share of the work, from its start to its exit status."""
+    """One process's share of the work, from its start to its exit status.
 
-    def __init__(self, options: WorkerOptions, *, consumer_id: str, block: Block, rates: RateLimits) -> None:
+    ``revoked`` is what is known to be revoked. If it is not complete, the child looks for itself before its first message.
+    """
+
+    def __init__(
+        self, options: WorkerOptions, *, consumer_id: str, block: Block, rates: RateLimits, revoked: RevokedTasks | None = None
+    ) -> None:
         self._options = options
-        revoked = RevokedTasks()
+        revoked = RevokedTasks() if revoked is None else revoked
         self.pool = self._make_pool(block)
+        self.announcer = Announcer(options.name, on=options.task_events)
         self.consumer = ConsumerThread(
             broker=brokers.current(),
             options=options,
@@ -47,12 +54,14 @@ class Child:
             revoked=revoked,
             pool=self.pool,
             block=block,
+            announcer=self.announcer,
             make_completer=self._make_completer,
         )
 
     def run(self) -> int:
         """Run tasks until told to stop or until this process is due for replacement; return the exit status."""
         log.install_task_context()
+        self.announcer.speak_for_process()
         signals.worker_process_init.send(self._options.name)
         self.consumer.start()
         self.pool.run(self.consumer.done)
@@ -80,10 +89,11 @@ class Child:
         return Completer(broker=brokers.current(), backend=result_backends.current(), hostname=self._options.name, wake=wake)
 
 
-def run_child(options: WorkerOptions, *, consumer_id: str, block: Block, rates: RateLimits, channel: Channel) -> int:
+def run_child(options: WorkerOptions, *, consumer_id: str, block: Block, rates: RateLimits, revoked: RevokedTasks, channel: Channel) -> int:
     """Be a child: called right after the fork; the return value is the exit status."""
     _leave_signals_to_the_supervisor()
-    child = Child(options, consumer_id=consumer_id, block=block, rates=rates)
+    child = Child(options, consumer_id=consumer_id, block=block, rates=rates, revoked=revoked)
+    child.consumer.answer = channel.send
     listen(channel, child.consumer.command)
     return child.run()
 

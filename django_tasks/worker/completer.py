@@ -2,9 +2,9 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from django.db import InterfaceError, transaction
@@ -12,16 +12,17 @@ from django.db import OperationalError as DjangoOperationalError
 
 from django_tasks import clock, deadletters, states
 from django_tasks.brokers.broker import Broker, Consumer
-from django_tasks.canvas.chords import resolve
+from django_tasks.canvas.completion import resolve
+from django_tasks.canvas.links import followups
 from django_tasks.client import forward, publish
 from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
-from django_tasks.messages import DeadMessage, Disposition, Settlement, TaskMessage
+from django_tasks.messages import NOTHING, DeadMessage, Disposition, Settlement, TaskMessage
 from django_tasks.outcomes import Outcome, failure
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
-from django_tasks.result_backends.chordparts import claim_patience
+from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.chordparts import claim_patience, ended
+from django_tasks.resultmetas import meta_of, started_meta
 from django_tasks.worker.forwarding import substitute
-from django_tasks.worker.resultmetas import meta_of, started_meta
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -31,8 +32,8 @@ BATCH: Final = 200
 PATIENCE: Final = 0.02
 #: Chords that a completer may hold for so much of a claim's time, and must then ask for again.
 SAFE: Final = 0.7
-#: Steps of a batch that are done when its chord parts have been counted, and nothing has been sent.
-_COUNTED: Final = 2
+#: How many steps of a batch are done when its chord parts have been counted, and nothing has been sent.
+_UNSENT: Final = (2, 3)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +48,8 @@ class _Batch:
     metas: list[ResultMeta] = field(default_factory=list)
     #: What is to be sent: what follows the tasks, and the bodies of chords.
     messages: list[TaskMessage] = field(default_factory=list)
+    #: Chords to be opened before that.
+    new_chords: list[NewChord] = field(default_factory=list)
     #: Chords that are ours to send, by group.
     chords: dict[str, ReadyChord] = field(default_factory=dict)
     claimed_at: float | None = None
@@ -70,11 +73,12 @@ class Completer:
     1. Results. After a crash here the message comes again, the task runs again, and a SUCCESS that is kept stays.
     2. Chord parts. A crash after them leaves a chord claimed by a dead process: its part's message comes again and is counted
        again (or maintenance looks for it), and when the claim has lapsed that returns the chord.
-    3. What follows is published, bodies of chords among it. A crash after it sends it twice, with the same ids.
-    4. Chords are closed: nobody sends their bodies from now on. Not before 3, or a crash in between would lose them.
-    5. Messages that go in the place of others are sent. A crash after it leaves both.
-    6. Dead letters. A crash after them writes a second letter.
-    7. Settlements, last: until then all of the above happens again if this process dies.
+    3. The chords that begin here are opened. A crash after it opens them again, which changes nothing.
+    4. What follows is published, bodies of chords among it. A crash after it sends it twice, with the same ids.
+    5. Chords are closed: nobody sends their bodies from now on. Not before 4, or a crash in between would lose them.
+    6. Messages that go in the place of others are sent. A crash after it leaves both.
+    7. Dead letters. A crash after them writes a second letter.
+    8. Settlements, last: until then all of the above happens again if this process dies.
 
     A server that is away interrupts a batch, which later goes on from the step that failed, so an outage repeats nothing.
     """
@@ -90,7 +94,8 @@ class Completer:
         #: The batch that a server held up.
         self._interrupted: _Batch | None = None
         self._one_transaction = broker.joins_transaction and backend.alias is not None and backend.alias == getattr(broker, "alias", None)
-        self._steps = (self._store, self._count, self._publish, self._close, self._forward, self._bury, self._settle)
+        self._steps = (self._store, self._count, self._open, self._publish, self._close, self._forward, self._bury, self._settle)
+        self._of_results = (self._store, self._count, self._open, self._close)
         self.finished = 0
 
     def add(self, outcome: Outcome, *, urgent: bool = False) -> None:
@@ -114,7 +119,7 @@ class Completer:
     def waits_for_results(self) -> bool:
         """Whether the last flush failed at the result backend, and not at the broker."""
         batch = self._interrupted
-        return batch is not None and not self._one_transaction and self._steps[batch.done] in (self._store, self._count, self._close)
+        return batch is not None and not self._one_transaction and self._steps[batch.done] in self._of_results
 
     def due_in(self, *, idle: bool) -> float | None:
         """Seconds until the next flush; 0 for now, None if there is nothing to flush."""
@@ -152,17 +157,38 @@ class Completer:
     def send_bodies(self, chords: Sequence[ReadyChord]) -> None:
         """Send the bodies of chords that a dead process had claimed, and close them. Raises OperationalError when a server is away."""
         for ready in chords:
-            batch = _Batch([])
             try:
-                with self._transaction():
-                    self._set_off([ready], batch)
-                    self._publish(batch)
-                    self._close(batch)
+                if self._has_run(ready):
+                    # Its claimant died between sending it and saying so.
+                    self._backend.close_chords([ready.group_id])
+                else:
+                    self._send_body(ready)
             except OperationalError:
                 raise
-            except Exception:
-                logger.exception("The body of chord %s can't be sent; it is given up", ready.group_id)
-                self._backend.close_chords([ready.group_id])
+            except Exception as error:
+                logger.exception("The body of chord %s can't be sent; it has failed", ready.group_id)
+                self._fail_body(ready, error)
+
+    def _send_body(self, ready: ReadyChord) -> None:
+        batch = _Batch([])
+        with self._transaction():
+            self._set_off([ready], batch)
+            for step in (self._open, self._publish, self._close):
+                step(batch)
+
+    def _fail_body(self, ready: ReadyChord, error: Exception) -> None:
+        try:
+            self._send_body(ended(ready.group_id, ready.body, error))
+        except OperationalError:
+            raise
+        except Exception:
+            logger.exception("Nor can what is to follow the failure of chord %s; it is given up", ready.group_id)
+            self._backend.close_chords([ready.group_id])
+
+    def _has_run(self, ready: ReadyChord) -> bool:
+        body_id = (ready.body.get("options") or {}).get("task_id")
+        kept = self._backend.fetch([body_id]).get(body_id) if body_id else None
+        return kept is not None and kept.status == states.SUCCESS
 
     # ---- the batch
 
@@ -179,10 +205,10 @@ class Completer:
             # What was done before was rolled back.
             batch.done = 0
             batch.let_chords_go()
-        elif batch.done == _COUNTED and batch.claimed_at is not None and clock.monotonic() - batch.claimed_at > SAFE * claim_patience():
+        elif batch.done in _UNSENT and batch.claimed_at is not None and clock.monotonic() - batch.claimed_at > SAFE * claim_patience():
             # Others may have been given these chords since: counting again says whose they are.
             batch.let_chords_go()
-            batch.done = _COUNTED - 1
+            batch.done = _UNSENT[0] - 1
         with self._transaction():
             for step in self._steps[batch.done :]:
                 step(batch, consumer)
@@ -219,18 +245,18 @@ class Completer:
         return applied
 
     def _give_up(self, outcome: Outcome, error: Exception, consumer: Consumer) -> None:
-        # What can't be applied must not be tried for ever: the task fails, and its message can be looked at and replayed.
-        lost = failure(outcome.request, error, None)
-        delivery = outcome.request.delivery
-        try:
-            with self._transaction():
-                self._backend.store([meta_of(lost, self._hostname)])
-                if delivery is not None:
-                    settlement = Settlement(delivery, Disposition.DEAD, reason="outcome not applicable")
-                    deadletters.record([self.dead(settlement, repr(error))])
-                    consumer.settle([settlement])
-        except Exception:
-            logger.exception("%s[%s] is left to its lease", outcome.request.message.task, outcome.request.message.id)
+        # What can't be applied must not be tried for ever: the task fails, and what waits for it; its message can be replayed.
+        request = outcome.request
+        settlement = None if request.delivery is None else Settlement(request.delivery, Disposition.DEAD, reason="outcome not applicable")
+        lost = replace(failure(request, error, None), settlement=settlement, store=True)
+        # Its error callbacks may be what can't be sent.
+        for attempt in (replace(lost, followups=followups(request, states.FAILURE, error)), lost):
+            try:
+                self._apply(_Batch([attempt]), consumer)
+            except Exception:
+                logger.exception("That %s[%s] has failed could not be applied, either", request.message.task, request.message.id)
+            else:
+                return
 
     # ---- its steps
 
@@ -243,9 +269,10 @@ class Completer:
             self._backend.store(metas)
 
     def _count(self, batch: _Batch, consumer: Consumer) -> None:
-        batch.messages, batch.sent = [], []
+        batch.messages, batch.new_chords, batch.sent = [], [], []
         for outcome in batch.outcomes:
             batch.messages.extend(outcome.followups.messages)
+            batch.new_chords.extend(outcome.followups.chords)
         # What followed may be the end of a chain that is a part of a chord.
         self._count_parts(batch.metas, batch)
 
@@ -256,20 +283,26 @@ class Completer:
         for ready in self._backend.count_chord_parts(parts):
             batch.chords[ready.group_id] = ready
             batch.claimed_at = batch.claimed_at or clock.monotonic()
-        groups = dict.fromkeys(meta.group_id for meta in parts if meta.group_id in batch.chords)
-        self._set_off([batch.chords[group_id] for group_id in groups], batch)
+        last = {meta.group_id: meta.task_id for meta in parts if meta.group_id is not None and meta.group_id in batch.chords}
+        self._set_off([batch.chords[group_id] for group_id in last], batch, last)
 
-    def _set_off(self, chords: Sequence[ReadyChord], batch: _Batch) -> None:
+    def _set_off(self, chords: Sequence[ReadyChord], batch: _Batch, last: Mapping[str, str] = NOTHING) -> None:
         failed: list[ResultMeta] = []
         for ready in chords:
-            resolution = resolve(ready)
+            resolution = resolve(ready, last.get(ready.group_id))
             batch.messages.extend(resolution.messages)
+            batch.new_chords.extend(resolution.chords)
             batch.sent.append(ready.group_id)
             failed.extend(resolution.metas)
         if failed:
             self._backend.store(failed)
             # The body of a chord may be a part of another one.
             self._count_parts(failed, batch)
+
+    def _open(self, batch: _Batch, consumer: Consumer | None = None) -> None:
+        # Before a part can come back. Here and not where tasks run, so that a server that is away is waited for.
+        for chord in batch.new_chords:
+            chord.open(self._backend)
 
     def _publish(self, batch: _Batch, consumer: Consumer | None = None) -> None:
         if batch.messages:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from django.db import Error as DatabaseError
 from django.db import connections
 
 from django_tasks import clock, signals
@@ -18,19 +17,20 @@ from django_tasks.canvas.links import followups
 from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Delivery, Disposition, Settlement
-from django_tasks.models import Revocation
 from django_tasks.outcomes import Outcome, ignores_result
 from django_tasks.worker.admission import Admission
+from django_tasks.worker.announcing import Announcer
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.outage import Outage, broker_in_words, endurance, servers_in_words
 from django_tasks.worker.parked import parked_messages_are_due
 from django_tasks.worker.pools import Pool
-from django_tasks.worker.prefetch import Prefetch
+from django_tasks.worker.prefetch import MOST, MOST_FROM_A_BROKER, Prefetch
 from django_tasks.worker.recovery import outcome_of_redelivery
-from django_tasks.worker.revoked import RevokedTasks
+from django_tasks.worker.revocations import learn_revocations
+from django_tasks.worker.revoked import RevokedStamps, RevokedTasks
 from django_tasks.worker.scoreboard import Block
-from django_tasks.worker.verdicts import outcome_of
+from django_tasks.worker.verdicts import outcome_of, outcome_of_revoked
 from django_tasks.worker.watchdog import LONGEST_WAIT
 
 logger = logging.getLogger("django_tasks.worker")
@@ -59,6 +59,7 @@ class ConsumerThread(threading.Thread):
         revoked: RevokedTasks,
         pool: Pool,
         block: Block,
+        announcer: Announcer,
         make_completer: Callable[[Callable[[], None]], Completer],
     ) -> None:
         super().__init__(name="django_tasks-consumer")
@@ -70,8 +71,10 @@ class ConsumerThread(threading.Thread):
         self._revoked = revoked
         self._pool = pool
         self._block = block
+        self._announcer = announcer
+        pool.at_start = announcer.at_start
         self._completer = make_completer(self._consumer.wake)
-        self._prefetch = Prefetch(pool, options)
+        self._prefetch = Prefetch(pool, options, MOST if broker.joins_transaction else MOST_FROM_A_BROKER)
         self._commands: deque[Mapping[str, Any]] = deque()
         self._held: dict[str, Delivery] = {}
         self._marked: set[str] = set()
@@ -82,6 +85,8 @@ class ConsumerThread(threading.Thread):
         self._outage = Outage()
         self._reached = False
         self._stopping = False
+        #: Takes what the supervisor is to do.
+        self.answer: Callable[[Mapping[str, Any]], None] = lambda command: None
         #: Why the loop ended by itself: "drained", "tasks", "memory" or "unreachable"; "" when it was told to.
         self.reason = ""
 
@@ -94,6 +99,8 @@ class ConsumerThread(threading.Thread):
 
     def done(self, outcome: Outcome) -> None:
         """Take an outcome from a slot."""
+        if self._announcer.on:
+            self._announcer.ending(outcome)
         self._completer.add(outcome, urgent=self._pool.held() == 0)
 
     # ---- the loop
@@ -119,14 +126,12 @@ class ConsumerThread(threading.Thread):
         finally:
             self._pool.stop()
             self._consumer.close()
+            self._announcer.close()
             connections.close_all()
 
     def _learn_revocations(self) -> None:
-        # Before the first message: what was revoked while no worker ran must not run now. Later ones the node reports.
-        try:
-            self._revoked.add(Revocation.objects.order_by("id").values_list("task_id", flat=True))
-        except DatabaseError as error:
-            logger.error("The revocations can't be read yet; the node will tell them: %s", error)  # noqa: TRY400
+        # Before the first message: what was revoked while no worker ran must not run now.
+        learn_revocations(self._revoked)
 
     def _turn(self) -> None:
         self._obey()
@@ -189,10 +194,11 @@ class ConsumerThread(threading.Thread):
         self._held.clear()
         self._owed.clear()
         self._completer.forget()
+        self._announcer.forget()
 
     # ---- its steps
 
-    def _take(self, deliveries: Sequence[Delivery]) -> None:
+    def _take(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
         self._busy = clock.monotonic()
         self._held.update((delivery.tag, delivery) for delivery in deliveries)
         if not self._broker.recovers:
@@ -200,14 +206,20 @@ class ConsumerThread(threading.Thread):
         requests, verdicts = self._admission.admit(deliveries)
         for verdict in verdicts:
             self._completer.add(outcome_of(verdict, self._options.name, followups), urgent=True)
-        if not all(request.task.acks_late for request in requests):
+        if not all(request.definition.acks_late for request in requests):
             requests = self._acknowledged_early(requests)
-        if signals.task_received.receivers:
-            for request in requests:
-                signals.task_received.send(self._options.name, request=request)
+        if requests and not again:
+            self._say_received(requests)
         if requests:
             self._prefetch.taken(len(requests))
             self._pool.submit(requests)
+
+    def _say_received(self, requests: Sequence[Request]) -> None:
+        if signals.task_received.receivers:
+            for request in requests:
+                signals.task_received.send(self._options.name, request=request)
+        if self._announcer.on:
+            self._announcer.received(requests)
 
     def _without_the_killed(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Settle what was killed in another process and came back by itself; return the rest."""
@@ -222,7 +234,7 @@ class ConsumerThread(threading.Thread):
 
     def _acknowledged_early(self, requests: list[Request]) -> list[Request]:
         """Acknowledge those that are to be forgotten before they run (acks_late=False); return what may run."""
-        early = {id(request): request.delivery for request in requests if not request.task.acks_late and request.delivery is not None}
+        early = {id(request): request.delivery for request in requests if not request.definition.acks_late and request.delivery is not None}
         try:
             self._consumer.settle([Settlement(delivery, Disposition.ACK) for delivery in early.values()])
         except OperationalError as error:
@@ -233,14 +245,18 @@ class ConsumerThread(threading.Thread):
         for request in requests:
             if id(request) in early and request.delivery is not None:
                 self._held.pop(request.delivery.tag, None)
-                request.delivery = None
+                # Not to be settled again; what it said of the message stays.
+                request.update(properties=request.properties, delivery_info=request.delivery_info, delivery=None)
         return requests
 
     def _flush(self) -> None:
         due = self._completer.due_in(idle=self._pool.held() == 0)
         if due is None or due > 0:
             return
-        for outcome in self._completer.flush(self._consumer):
+        applied = self._completer.flush(self._consumer)
+        if applied and self._announcer.on:
+            self._announcer.ended(applied)
+        for outcome in applied:
             self._busy = clock.monotonic()
             request = outcome.request
             self._marked.discard(request.message.id)
@@ -291,7 +307,7 @@ class ConsumerThread(threading.Thread):
 
     @staticmethod
     def _tracked(request: Request) -> bool:
-        return bool(request.task.track_started) and not request.stored_own_state and not ignores_result(request)
+        return bool(request.definition.track_started) and not request.stored_own_state and not ignores_result(request)
 
     def _mark_started(self) -> None:
         # STARTED costs a short task no write of its own: only what has run for a while is marked.
@@ -346,21 +362,30 @@ class ConsumerThread(threading.Thread):
                 case {"do": "queues", "queues": queues}:
                     self._queues = queues
                     self._consumer.set_queues(queues)
-                case {"do": "revoked", "task_ids": task_ids}:
-                    self._revoke(task_ids)
+                case {"do": "revoked" | "revoked_stamps"}:
+                    self._revoked.obey(command)
+                    self._admit_again()
+                    self._stop_stamped(RevokedStamps(command.get("stop", ())))
                 case {"do": "cancel", "task_id": task_id}:
                     if not self._pool.cancel(task_id):
                         logger.warning("Task [%s] runs on: the %s pool can't interrupt it", task_id, self._options.pool)
                 case _:
                     logger.error("The consumer does not know the command %r", command)
 
-    def _revoke(self, task_ids: Sequence[str]) -> None:
-        self._revoked.add(task_ids)
+    def _admit_again(self) -> None:
         if self._pool.waiting():
-            # What waits here already was admitted before: admit it again.
+            # What waits here already was admitted before.
             waiting = self._pool.unstarted()
-            self._keep_what_is_ours(waiting)
-            self._take([request.delivery for request in waiting if request.delivery is not None])
+            for request in waiting:
+                if request.delivery is None and self._revoked.forbids(request.message):
+                    self._completer.add(outcome_of_revoked(request, followups), urgent=True)
+                elif request.delivery is None:
+                    self._pool.submit([request])
+            self._take([request.delivery for request in waiting if request.delivery is not None], again=True)
+
+    def _stop_stamped(self, stamps: RevokedStamps) -> None:
+        for task_id in [running.request.message.id for running in self._pool.running() if stamps.match(running.request.message)]:
+            self.answer({"do": "terminate", "task_id": task_id})
 
 
 def resident_kib() -> int:

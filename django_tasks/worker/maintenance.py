@@ -1,4 +1,4 @@
-"""Chores that any node may do, any number at once: lapsed leases, due messages, expired results."""
+"""Chores that any node may do, any number at once: lapsed leases, due messages, chords left behind, expired results."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -7,11 +7,12 @@ from typing import Final
 
 from django.utils import timezone
 
-from django_tasks import clock
+from django_tasks import clock, events
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
-from django_tasks.models import Revocation
+from django_tasks.models import Revocation, RevokedStamp
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend
+from django_tasks.worker.recounts import Recounts
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -22,6 +23,9 @@ LEASES_EVERY: Final = 5.0
 #: Most abandoned chords taken at a time: their bodies must be sent while the new claim holds.
 CHORDS: Final = 20
 RESULTS_EVERY: Final = 60.0
+EVENTS_EVERY: Final = 20.0
+#: Most events deleted at a time: there may be thousands a second.
+EVENTS: Final = 5000
 #: Revocations are kept as long as results, and at least this long.
 REVOCATIONS_KEPT: Final = timedelta(days=1)
 
@@ -36,7 +40,9 @@ class Maintenance:
         self._broker = broker
         self._backend = backend
         self._send_bodies = send_bodies
+        self._recounts = Recounts(backend)
         self._revocations_at = 0.0
+        self._events_at = 0.0
         self._leases_at = 0.0
         self._results_at = 0.0
 
@@ -47,12 +53,15 @@ class Maintenance:
             self._leases_at = now + LEASES_EVERY
             self._recover()
             self._reclaim_chords()
+            self._recount_chords()
         if now >= self._results_at:
             # A full chunk means that there is more: the next one follows with the next turn, for somebody may wait for this thread.
             self._results_at = now + (0.0 if self._expire() else RESULTS_EVERY)
         if now >= self._revocations_at:
             self._revocations_at = now + RESULTS_EVERY
             self._forget_revocations()
+        if now >= self._events_at:
+            self._events_at = now + (0.0 if events.current().expire(limit=EVENTS) >= EVENTS else EVENTS_EVERY)
 
     def _recover(self) -> None:
         while (recovered := self._broker.recover(clock.now(), limit=CHUNK)) > 0:
@@ -67,10 +76,17 @@ class Maintenance:
             logger.warning("Sending the bodies of %d chords whose worker died before it could", len(chords))
             self._send_bodies(chords)
 
+    def _recount_chords(self) -> None:
+        chords = self._recounts.turn(clock.now())
+        if chords:
+            logger.warning("Sending the bodies of %d chords with parts that were stored and not counted", len(chords))
+            self._send_bodies(chords)
+
     def _expire(self) -> bool:
         kept = settings.RESULT_EXPIRES
         return bool(kept) and self._backend.expire(clock.now() - timedelta(seconds=kept), limit=CHUNK) >= CHUNK
 
     def _forget_revocations(self) -> None:
         kept = max(REVOCATIONS_KEPT, timedelta(seconds=settings.RESULT_EXPIRES or 0))
-        Revocation.objects.filter(revoked_at__lt=timezone.now() - kept).delete()
+        for rows in (Revocation.objects, RevokedStamp.objects):
+            rows.filter(revoked_at__lt=timezone.now() - kept).delete()

@@ -20,13 +20,16 @@ from django_tasks import brokers, clock, deadletters, parking, result_backends
 from django_tasks.canvas.links import followups
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Death
-from django_tasks.models import Queue, Revocation
+from django_tasks.models import Queue
+from django_tasks.worker.announcing import Announcer
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.heartbeat import Heartbeat
 from django_tasks.worker.maintenance import Maintenance
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
+from django_tasks.worker.presence import Presence
 from django_tasks.worker.recovery import STOPPED, outcome_after_death, outcome_of_acknowledged
+from django_tasks.worker.revocations import RevocationWatch, StampWatch
 from django_tasks.worker.scoreboard import Scoreboard
 
 logger = logging.getLogger("django_tasks.worker")
@@ -35,6 +38,8 @@ logger = logging.getLogger("django_tasks.worker")
 TURN: Final = 1.0
 #: Seconds that a beat inside the node has to stop.
 BEAT_PATIENCE: Final = 5.0
+#: Seconds that the last events have.
+EVENTS_PATIENCE: Final = 2.0
 #: Seconds that the forwarder of parked messages has to stop, and that it rests after a failure.
 FORWARDER_PATIENCE: Final = 5.0
 FORWARDER_PAUSE: Final = 5.0
@@ -59,9 +64,11 @@ class Node:
         self._consumer_id = consumer_id
         self._consumer = self._broker.consume((), consumer_id=consumer_id)
         self._completer = Completer(broker=self._broker, backend=backend, hostname=options.name, wake=lambda: None)
+        self._announcer = Announcer(options.name, on=options.task_events)
         self._maintenance = Maintenance(self._broker, backend, self._completer.send_bodies)
         self._queues = options.queues
-        self._last_revocation = 0
+        self._revocations = RevocationWatch()
+        self._stamps = StampWatch()
         self._beat_at = 0.0
         self._dead: list[Mapping[str, Any]] = []
         self._buried: list[str] = []
@@ -72,12 +79,13 @@ class Node:
     def run(self) -> int:
         """Turn until told to stop; return the exit status."""
         self._guarded(self._heartbeat.begin)
-        threads = [end for end in (self._start_beat(), self._start_forwarding()) if end is not None]
+        threads = [end for end in (self._start_beat(), self._start_forwarding(), self._start_presence()) if end is not None]
         while not (self._stopping and not self._dead):
             self._guarded(self._turn)
             self._listen(0.0 if self._stopping else TURN)
             if self._stopping and self._silent:
                 break  # a server is away: the leases will lapse
+        self._announcer.close(EVENTS_PATIENCE)
         for end in threads:
             end()
         self._guarded(self._heartbeat.end)
@@ -85,7 +93,8 @@ class Node:
         return 0
 
     def _turn(self) -> None:
-        for chore in (self._bury_the_dead, self._beat_heart, self._notice_pauses, self._notice_revocations, self._maintenance.turn):
+        notice = (self._notice_pauses, self._notice_revocations, self._notice_revoked_stamps)
+        for chore in (self._bury_the_dead, self._beat_heart, *notice, self._maintenance.turn):
             chore()
             # Between two chores, as a broker may hand out already what a killed child was running.
             self._listen(0.0)
@@ -98,9 +107,13 @@ class Node:
         now = clock.monotonic()
         if now >= self._beat_at:
             self._beat_at = now + self._options.heartbeat
-            active = sum(len(block.running()) for block in self._scoreboard.blocks)
-            processed = sum(block.finished for block in self._scoreboard.blocks)
-            self._heartbeat.beat(active=active, processed=self._processed_before + processed, queues=self._queues)
+            active, processed = self._load()
+            self._heartbeat.beat(active=active, processed=processed, queues=self._queues)
+
+    def _load(self) -> tuple[int, int]:
+        """How many tasks run, and how many this worker has finished."""
+        blocks = self._scoreboard.blocks
+        return sum(len(block.running()) for block in blocks), self._processed_before + sum(block.finished for block in blocks)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -148,12 +161,14 @@ class Node:
             for holder in command["holders"]:
                 for delivery in self._consumer.inherit(holder, list(started)):
                     self._completer.add(outcome_after_death(delivery, started[delivery.tag], command["how"], self._options.name, followups))
-            for task_id in command["acknowledged"]:
-                self._completer.add(outcome_of_acknowledged(task_id, command["how"], self._options.name))
+            for task_id, awaited, cause in command["acknowledged"]:
+                self._completer.add(outcome_of_acknowledged(task_id, awaited, command["how"], self._options.name, cause))
             self._dead.pop(0)
             self._buried.append(command["consumer_id"])
         if self._completer.pending():
-            self._completer.flush(self._consumer)
+            buried = self._completer.flush(self._consumer)
+            if self._announcer.on:
+                self._announcer.ended(buried)
         # Only now: a node that dies before this leaves the order to the next one.
         while self._buried:
             self._channel.send({"do": "recovered", "consumer_id": self._buried.pop()})
@@ -169,18 +184,18 @@ class Node:
             self._channel.send({"do": "tell", "command": {"do": "queues", "queues": queues}})
 
     def _notice_revocations(self) -> None:
-        rows = list(
-            Revocation.objects.filter(id__gt=self._last_revocation)
-            .order_by("id")
-            .values_list("id", "task_id", "terminate", "signal")[:1000]
-        )
+        rows = self._revocations.look()
         if not rows:
             return
-        self._last_revocation = rows[-1][0]
-        self._channel.send({"do": "tell", "command": {"do": "revoked", "task_ids": [row[1] for row in rows]}})
+        self._channel.send({"do": "tell", "command": {"do": "revoked", "tasks": {row[1]: row[0] for row in rows}}})
         for _, task_id, terminate, name in rows:
             if terminate:
                 self._channel.send({"do": "terminate", "task_id": task_id, "signal": name})
+
+    def _notice_revoked_stamps(self) -> None:
+        command = self._stamps.look()
+        if command is not None:
+            self._channel.send({"do": "tell", "command": command})
 
     # ---- beat inside
 
@@ -196,6 +211,16 @@ class Node:
             thread.join(BEAT_PATIENCE)
 
         return end
+
+    # ---- what monitors hear
+
+    def _start_presence(self) -> Callable[[], None] | None:
+        # In the database there is the Worker row already: events are rows, too, and nobody may ever read them.
+        if self._broker.joins_transaction and not self._options.task_events:
+            return None
+        presence = Presence(self._options.name, self._options.heartbeat, self._load)
+        presence.start()
+        return presence.end
 
     # ---- what waits in the database for another broker
 

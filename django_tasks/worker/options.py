@@ -39,6 +39,8 @@ class WorkerOptions:
     beat: bool = False
     purge: bool = False
     banner: bool = True
+    #: Say what happens to tasks (-E).
+    task_events: bool = False
     #: Unique for all time, so that two workers of one name never mix up what they hold.
     instance: str = field(default_factory=lambda: secrets.token_hex(6))
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ class Channel:
         end.setblocking(False)
         self._socket = end
         self._outgoing = b""
+        #: A child's consumer answers in its own thread, while another one reads.
+        self._sending = threading.Lock()
         self._incoming = b""
         #: The other side has gone.
         self.closed = False
@@ -33,14 +36,17 @@ class Channel:
 
     def send(self, command: Mapping[str, Any]) -> None:
         """Queue a command and send as much as the other side takes now."""
-        self._outgoing += json.dumps(command).encode() + b"\n"
+        line = json.dumps(command).encode() + b"\n"
+        with self._sending:
+            self._outgoing += line
         self.push()
 
     def push(self) -> None:
         """Send on what is queued."""
         try:
-            while self._outgoing and not self.closed:
-                self._outgoing = self._outgoing[self._socket.send(self._outgoing) :]
+            with self._sending:
+                while self._outgoing and not self.closed:
+                    self._outgoing = self._outgoing[self._socket.send(self._outgoing) :]
         except BlockingIOError:
             pass
         except OSError:

@@ -17,6 +17,7 @@ from django_tasks.context import Request
 from django_tasks.executor import Executor, loop_thread
 from django_tasks.outcomes import Outcome, hard_limit_of
 from django_tasks.worker.dbconnections import tidy_after_idling, tidy_after_task
+from django_tasks.worker.recovery import awaited_part
 from django_tasks.worker.scoreboard import Block
 
 Done: TypeAlias = Callable[[Outcome], None]
@@ -46,6 +47,8 @@ class Pool(ABC):
         self._running: dict[int, Running] = {}
         self._stopping = False
         self._done: Done = lambda outcome: None
+        #: Called in the slot when a task begins, if somebody wants to know.
+        self.at_start: Callable[[Request], None] | None = None
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Queue these requests; never waits."""
@@ -95,9 +98,11 @@ class Pool(ABC):
 
     def _occupy(self, slot: int, request: Request) -> None:
         since, limit = clock.monotonic(), hard_limit_of(request)
-        tag = request.delivery.tag if request.delivery is not None else ""
-        self._block.begin(slot, request.message.id, tag, since, since + limit if limit else None)
+        tag, awaited = (request.delivery.tag, "") if request.delivery is not None else ("", awaited_part(request.message))
+        self._block.begin(slot, request.message.id, tag, since, since + limit if limit else None, awaited)
         self._running[slot] = Running(request, since)
+        if self.at_start is not None:
+            self.at_start(request)
 
     def _vacate(self, slot: int) -> None:
         self._running.pop(slot, None)
@@ -108,7 +113,7 @@ class Pool(ABC):
         try:
             outcome = self._executor.execute(request)
             tidy_after_task()
-            if outcome.state == states.FAILURE and self._executor.plan(request.task).is_async:
+            if outcome.state == states.FAILURE and self._executor.plan(request.definition).is_async:
                 # Its connections belong to the thread in which the event loop runs synchronous code.
                 loop_thread.run(sync_to_async(tidy_after_task)())
         finally:
@@ -234,7 +239,7 @@ class AsyncioPool(Pool):
 
     async def _slot(self, slot: int, request: Request) -> None:
         try:
-            if self._executor.plan(request.task).is_async:
+            if self._executor.plan(request.definition).is_async:
                 outcome = await self._executor.aexecute(request)
                 if outcome.state == states.FAILURE or not self._waiting:
                     await sync_to_async(tidy_after_task)()

@@ -6,8 +6,10 @@ from django_tasks import clock
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pools import Pool
 
-#: Most messages that one slot holds, however short its tasks are.
+#: Most messages that one slot holds, however short its tasks are, where each claim is a transaction.
 MOST: Final = 500
+#: The same of a message broker's: many small claims cost it no more, and each message takes some 15 KB until it is settled.
+MOST_FROM_A_BROKER: Final = 100
 #: How much a longer and a shorter run change the estimate: quick to grow careful, slow to grow bold.
 UP: Final = 0.5
 DOWN: Final = 0.1
@@ -16,8 +18,9 @@ DOWN: Final = 0.1
 class Prefetch:
     """A window of time, not a count; ``WORKER_PREFETCH_MULTIPLIER`` makes it a count, as in Celery."""
 
-    def __init__(self, pool: Pool, options: WorkerOptions) -> None:
+    def __init__(self, pool: Pool, options: WorkerOptions, most: int = MOST) -> None:
         self._pool = pool
+        self._most = most
         self._window = options.prefetch_window
         self._multiplier = options.prefetch_multiplier
         self._most_tasks = options.max_tasks_per_child
@@ -70,4 +73,4 @@ class Prefetch:
     def _depth(self) -> int:
         if self._estimate is None:
             return 1
-        return max(1, min(MOST, int(self._window / max(self._estimate, 1e-6))))
+        return max(1, min(self._most, int(self._window / max(self._estimate, 1e-6))))

@@ -7,14 +7,14 @@ from typing import Any
 
 from django_tasks import states
 from django_tasks.conf import settings
-from django_tasks.context import Request
+from django_tasks.context import Request, running
 from django_tasks.exceptions import InvalidTaskError, SerializationError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from django_tasks.executor import Follow
 from django_tasks.messages import Death, Delivery, Disposition, Settlement, TaskMessage
-from django_tasks.outcomes import ExceptionInfo, Followups, Outcome, failure, hard_limit_of, revoked
+from django_tasks.outcomes import NO_FOLLOWUPS, ExceptionInfo, Followups, Outcome, failure, hard_limit_of, revoked, tell_failure
 from django_tasks.protocol import decode
 from django_tasks.registry import registry
-from django_tasks.signals import task_failure
+from django_tasks.resultmetas import meta_of
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -25,11 +25,12 @@ CRASHED, OVERDUE, TERMINATED, STOPPED = "crashed", "overdue", "terminated", "sto
 def outcome_after_death(delivery: Delivery, cause: str, how: str, hostname: str, follow: Follow) -> Outcome:
     """Say what becomes of a delivery whose process died; ``how`` tells the exit status in words."""
     request = _request(delivery, hostname)
-    task = request.task
+    task = request.definition
     if cause == STOPPED:
         return _given_back(request, delivery, counted=False)
     if cause == TERMINATED:
-        return revoked(request, TaskRevokedError("terminated"))
+        error = TaskRevokedError("terminated")
+        return revoked(request, error, followups=_followups(request, states.REVOKED, error, follow))
     if cause == OVERDUE:
         return _failed(request, TimeLimitExceeded(hard_limit_of(request) if task is not None else None), follow)
     lost = WorkerLostError(f"Worker process died: {how}")
@@ -63,10 +64,33 @@ def outcome_of_redelivery(delivery: Delivery, death: Death, hostname: str, follo
     return None
 
 
-def outcome_of_acknowledged(task_id: str, how: str, hostname: str) -> Outcome:
-    """Build the failure of a task that was acknowledged before it ran, so that nothing but its id is left."""
+def awaited_part(message: TaskMessage) -> str:
+    """Name the part of a chord that this task is or leads to, and its group; "" where no chord waits for it."""
+    if message.embed.get("chord"):
+        return f"{message.id} {message.group}"
+    # The last step is the first here; a chord in its place ends with its body.
+    steps = message.embed.get("chain") or ()
+    last = steps[0] if steps else None
+    while last is not None and last.get("subtask_type") == "chord":
+        last = last["kwargs"].get("body")
+    options = last.get("options") or {} if last is not None else {}
+    return f"{options.get('task_id')} {options.get('group_id')}" if options.get("chord") else ""
+
+
+def outcome_of_acknowledged(task_id: str, awaited: str, how: str, hostname: str, cause: str = CRASHED) -> Outcome:
+    """Build the outcome of a task that was acknowledged before it ran, so that its id is left, and for which part a chord waits."""
     request = Request(message=TaskMessage(id=task_id, task=""), hostname=hostname)
-    return failure(request, WorkerLostError(f"Worker process died: {how}"), None)
+    if cause == TERMINATED:
+        outcome = revoked(request, TaskRevokedError("terminated"))
+    else:
+        lost = TimeLimitExceeded(None) if cause == OVERDUE else WorkerLostError(f"Worker process died: {how}")
+        outcome = failure(request, lost, None)
+    part_id, _, group_id = awaited.partition(" ")
+    if not group_id:
+        return outcome
+    # The body is known to the backend.
+    part = replace(meta_of(outcome, hostname), task_id=part_id, group_id=group_id, chord={})
+    return replace(outcome, followups=Followups((), [part]))
 
 
 def _request(delivery: Delivery, hostname: str) -> Request:
@@ -75,7 +99,7 @@ def _request(delivery: Delivery, hostname: str) -> Request:
     except (SerializationError, InvalidTaskError):
         headers: Mapping[str, Any] = delivery.envelope.headers
         message = TaskMessage(id=str(headers.get("id") or ""), task=str(headers.get("task") or ""), queue=delivery.queue)
-    return Request(message=message, delivery=delivery, hostname=hostname, task=registry.find(message.task))
+    return Request(message=message, delivery=delivery, hostname=hostname, definition=registry.find(message.task))
 
 
 def _given_back(request: Request, delivery: Delivery, *, counted: bool) -> Outcome:
@@ -83,23 +107,32 @@ def _given_back(request: Request, delivery: Delivery, *, counted: bool) -> Outco
     return Outcome(request=request, state=states.RECEIVED, settlement=settlement, store=False)
 
 
+def _handle(request: Request, error: Exception, info: ExceptionInfo) -> None:
+    # The process that would have called the task's handler is gone.
+    message, task = request.message, request.definition
+    if task is None:
+        return
+    try:
+        with running(request):
+            task.on_failure(error, message.id, message.args, message.kwargs, info)
+    except Exception:
+        logger.exception("The handler %s.on_failure failed", message.task)
+
+
+def _followups(request: Request, state: str, error: Exception, follow: Follow) -> Followups:
+    if not request.message.embed:
+        return NO_FOLLOWUPS
+    try:
+        return follow(request, state, error)
+    except Exception:
+        logger.exception("The error callbacks of %s[%s] failed", request.message.task, request.message.id)
+        return NO_FOLLOWUPS
+
+
 def _failed(request: Request, error: Exception, follow: Follow, settlement: Settlement | None = None) -> Outcome:
-    followups = Followups()
-    if request.message.embed:
-        try:
-            followups = follow(request, states.FAILURE, error)
-        except Exception:
-            logger.exception("The error callbacks of %s[%s] failed", request.message.task, request.message.id)
-    if task_failure.receivers:
-        message = request.message
-        task_failure.send(
-            request.task,
-            task_id=message.id,
-            exception=error,
-            args=message.args,
-            kwargs=message.kwargs,
-            traceback=None,
-            einfo=ExceptionInfo(error),
-        )
+    followups = _followups(request, states.FAILURE, error, follow)
+    info = ExceptionInfo(error)
+    _handle(request, error, info)
+    tell_failure(request, error, info)
     outcome = failure(request, error, f"{type(error).__name__}: {error}\n", followups=followups)
     return outcome if settlement is None else replace(outcome, settlement=settlement)

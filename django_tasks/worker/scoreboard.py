@@ -13,24 +13,28 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-# running, started, deadline (0: none), tag, task id
-_LINE: Final = struct.Struct("<?xxxxxxxdd64s256s")
+# running, started, deadline (0: none), tag, task id, who waits for it
+_LINE: Final = struct.Struct("<?xxxxxxxdd64s256s128s")
 # last fetch, finished tasks
 _HEAD: Final = struct.Struct("<dq")
 _HEAD_SIZE: Final = 64
-_TAG: Final = struct.Struct("<dd64s256s")
+_TAG: Final = struct.Struct("<dd64s256s128s")
 _RUNNING: Final = struct.Struct("<?")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A slot that runs a task: since when, until when it may (None: no limit), for which delivery."""
+    """A slot that runs a task: since when, until when it may (None: no limit), for which delivery.
+
+    Of a task that is acknowledged already nothing else is left: ``awaited`` then names the part of a chord that it ends, and its group.
+    """
 
     slot: int
     task_id: str
     tag: str
     started: float
     deadline: float | None
+    awaited: str = ""
 
 
 class Block:
@@ -41,10 +45,12 @@ class Block:
         self._offset = offset
         self.slots = slots
 
-    def begin(self, slot: int, task_id: str, tag: str, started: float, deadline: float | None) -> None:
+    def begin(self, slot: int, task_id: str, tag: str, started: float, deadline: float | None, awaited: str = "") -> None:
         """Note that the slot runs this task now."""
         at = self._line(slot)
-        _TAG.pack_into(self._memory, at + 8, started, deadline or 0.0, tag.encode()[:64], task_id.encode()[:256])
+        # Strangers' ids hold any characters, halves of surrogate pairs among them.
+        task, part = task_id.encode("utf-8", "surrogatepass")[:256], awaited.encode("utf-8", "surrogatepass")[:128]
+        _TAG.pack_into(self._memory, at + 8, started, deadline or 0.0, tag.encode()[:64], task, part)
         _RUNNING.pack_into(self._memory, at, True)
 
     def end(self, slot: int) -> None:
@@ -55,9 +61,9 @@ class Block:
         """Return what runs now."""
         found = []
         for slot in range(self.slots):
-            busy, started, deadline, tag, task_id = _LINE.unpack_from(self._memory, self._line(slot))
+            busy, started, deadline, tag, task_id, awaited = _LINE.unpack_from(self._memory, self._line(slot))
             if busy:
-                found.append(Line(slot, _text(task_id), _text(tag), started, deadline or None))
+                found.append(Line(slot, _text(task_id), _text(tag), started, deadline or None, _text(awaited)))
         return found
 
     def overdue(self, now: float) -> list[Line]:
@@ -106,4 +112,8 @@ def _block_size(slots: int) -> int:
 
 
 def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")
+    raw = raw.rstrip(b"\0")
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # it was cut inside a character
+        return raw.decode(errors="replace")

@@ -13,6 +13,7 @@ from django_tasks.worker.node import Beat, Node
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
 from django_tasks.worker.ratelimits import RateLimits
+from django_tasks.worker.revoked import RevokedTasks
 from django_tasks.worker.scoreboard import Scoreboard
 
 logger = logging.getLogger("django_tasks.worker")
@@ -21,11 +22,11 @@ logger = logging.getLogger("django_tasks.worker")
 class SoloWorker:
     """Runs until told to stop. There is no hard time limit, since there is nobody to enforce it."""
 
-    def __init__(self, options: WorkerOptions, *, rates: RateLimits, beat: Beat | None = None) -> None:
+    def __init__(self, options: WorkerOptions, *, rates: RateLimits, revoked: RevokedTasks, beat: Beat | None = None) -> None:
         self._options = options
         self._scoreboard = Scoreboard(1, options.slots)
         consumer_id = f"{options.name}/{options.instance}/1"
-        self._child = Child(options, consumer_id=consumer_id, block=self._scoreboard[0], rates=rates)
+        self._child = Child(options, consumer_id=consumer_id, block=self._scoreboard[0], rates=rates, revoked=revoked)
         self._ours, theirs = Channel.pair()
         self._node = Node(
             options, scoreboard=self._scoreboard, channel=theirs, consumer_id=f"{consumer_id}/node", pid=os.getpid(), beat=beat
@@ -39,6 +40,7 @@ class SoloWorker:
             signal.signal(number, self._on_signal)
         node = threading.Thread(target=self._node.run, name="django_tasks-node", daemon=True)
         node.start()
+        self._child.consumer.answer = self._obey
         listen(self._ours, self._obey)
         status = self._child.run()
         self._ours.send({"do": "stop"})

@@ -9,7 +9,7 @@ from typing import Final
 
 from django.db import connections
 
-from django_tasks import brokers, result_backends
+from django_tasks import brokers, events, result_backends
 from django_tasks.exceptions import OperationalError
 from django_tasks.worker.outage import Outage, broker_in_words, endurance
 
@@ -52,6 +52,7 @@ def forget_connections() -> None:
     brokers.current().close()
     brokers.reset()
     result_backends.reset()
+    events.reset()
     connections.close_all()
 
 

@@ -7,6 +7,7 @@ import select
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final
 
 from django.db import connections
@@ -20,6 +21,7 @@ from django_tasks.worker.pipe import Channel
 from django_tasks.worker.process import Process, fork
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED
+from django_tasks.worker.revoked import RevokedTasks
 from django_tasks.worker.scoreboard import Block, Scoreboard
 from django_tasks.worker.shutdown import Shutdown, SignalMailbox
 from django_tasks.worker.watchdog import Sign, Watchdog, patience
@@ -42,9 +44,10 @@ SPARE: Final = 16
 class Supervisor:
     """A worker of several processes, from its start to its exit status."""
 
-    def __init__(self, options: WorkerOptions, *, rates: RateLimits, beat: Beat | None = None) -> None:
+    def __init__(self, options: WorkerOptions, *, rates: RateLimits, revoked: RevokedTasks, beat: Beat | None = None) -> None:
         self._options = options
         self._rates = rates
+        self._revoked = revoked
         self._beat = beat
         least = options.min_concurrency
         self._scaler = Autoscaler(options.children, least) if least is not None and options.pool == "prefork" else None
@@ -110,8 +113,12 @@ class Supervisor:
         block.clear()
         self._count += 1
         consumer_id = f"{self._options.name}/{self._options.instance}/{self._count}"
+        signals.worker_before_create_process.send(self._options.name)
         process = self._fork(
-            lambda channel: run_child(self._options, consumer_id=consumer_id, block=block, rates=self._rates, channel=channel), consumer_id
+            lambda channel: run_child(
+                self._options, consumer_id=consumer_id, block=block, rates=self._rates, revoked=self._revoked, channel=channel
+            ),
+            consumer_id,
         )
         self._children[index] = process
         for command in self._standing.values():
@@ -183,7 +190,7 @@ class Supervisor:
             "how": describe(status),
             "finished": block.finished,
             "started": {line.tag: self._marked.pop(line.task_id, cause) for line in lines if line.tag},
-            "acknowledged": [line.task_id for line in lines if not line.tag],
+            "acknowledged": [(line.task_id, line.awaited, self._marked.pop(line.task_id, cause)) for line in lines if not line.tag],
         }
         self._unburied[process.consumer_id] = command
         self._tell_node(command)
@@ -213,17 +220,17 @@ class Supervisor:
         limited = any(line.deadline is not None for block in self._scoreboard.blocks for line in block.running())
         timeout = LOOK[0] if limited or self._kill_at or clock.monotonic() < self._start_at else LOOK[1]
         sources: list[SignalMailbox | Channel] = [self._mailbox]
-        if self._node is not None and not self._node.channel.closed:
-            sources.append(self._node.channel)
+        sources += [process.channel for process in self._speaking() if not process.channel.closed]
         with suppress(InterruptedError):
             readable, _, _ = select.select(sources, [], [], timeout)
             if self._mailbox in readable:
                 self._mailbox.drain()
 
+    def _speaking(self) -> list[Process]:
+        return [*self._children.values(), *([] if self._node is None else [self._node])]
+
     def _hear(self) -> None:
-        if self._node is None:
-            return
-        for command in self._node.channel.receive():
+        for command in chain.from_iterable(process.channel.receive() for process in self._speaking()):
             match command:
                 case {"do": "tell", "command": order}:
                     self._tell_children(order)
@@ -242,11 +249,9 @@ class Supervisor:
     def _tell_children(self, order: dict[str, Any]) -> None:
         for process in self._children.values():
             process.channel.send(order)
-        # Children that start later must know it, too.
-        if order["do"] == "revoked":
-            known = self._standing.get("revoked", {"task_ids": []})["task_ids"]
-            order = {"do": "revoked", "task_ids": (known + order["task_ids"])[-50_000:]}
-        self._standing[order["do"]] = order
+        # Children that start later must know it, too: what is revoked before their first message, so they are born with it.
+        if not self._revoked.obey(order):
+            self._standing[order["do"]] = order
 
     # ---- limits
 

@@ -25,8 +25,13 @@ def outcome_of(verdict: Verdict, hostname: str, follow: Follow | None = None) ->
     if verdict.until is not None:
         return _later(verdict, request)
     if verdict.answer in {Answer.EXPIRED, Answer.REVOKED}:
-        return _revoked(verdict, request)
+        return _revoked(verdict.answer, request, follow)
     return _dead(verdict, request, follow)
+
+
+def outcome_of_revoked(request: Request, follow: Follow | None = None) -> Outcome:
+    """Say the same of a task that was admitted and acknowledged, and waits still."""
+    return _revoked(Answer.REVOKED, request, follow)
 
 
 def _later(verdict: Verdict, request: Request) -> Outcome:
@@ -44,11 +49,12 @@ def _later(verdict: Verdict, request: Request) -> Outcome:
     return Outcome(request=request, state=states.RECEIVED, settlement=settlement, store=False)
 
 
-def _revoked(verdict: Verdict, request: Request) -> Outcome:
-    expired = verdict.answer is Answer.EXPIRED
-    logger.info("Discarding %s task %s[%s]", verdict.answer.value, request.message.task, request.message.id)
-    signals.task_revoked.send(request.task, request=request, terminated=False, signum=None, expired=expired)
-    return revoked(request, TaskRevokedError(verdict.answer.value))
+def _revoked(answer: Answer, request: Request, follow: Follow | None) -> Outcome:
+    expired = answer is Answer.EXPIRED
+    logger.info("Discarding %s task %s[%s]", answer.value, request.message.task, request.message.id)
+    signals.task_revoked.send(request.definition, request=request, terminated=False, signum=None, expired=expired)
+    error = TaskRevokedError(answer.value)
+    return revoked(request, error, followups=_followups(request, states.REVOKED, error, follow))
 
 
 def _dead(verdict: Verdict, request: Request, follow: Follow | None) -> Outcome:
@@ -62,16 +68,17 @@ def _dead(verdict: Verdict, request: Request, follow: Follow | None) -> Outcome:
     )
     if verdict.answer is Answer.UNKNOWN:
         signals.task_unknown.send(None, name=request.message.task, id=request.message.id, message=verdict.delivery, exc=error)
-    lost = failure(request, error, "".join(traceback.format_exception_only(error)), followups=_followups(request, error, follow))
+    followups = _followups(request, states.FAILURE, error, follow)
+    lost = failure(request, error, "".join(traceback.format_exception_only(error)), followups=followups)
     return replace(lost, settlement=Settlement(verdict.delivery, Disposition.DEAD, reason=verdict.answer.value))
 
 
-def _followups(request: Request, error: BaseException, follow: Follow | None) -> Followups:
+def _followups(request: Request, state: str, error: BaseException, follow: Follow | None) -> Followups:
     # Who waits for the end of its chain must not wait for ever.
     if follow is None or not request.message.embed:
         return NO_FOLLOWUPS
     try:
-        return follow(request, states.FAILURE, error)
+        return follow(request, state, error)
     except Exception:
         logger.exception("The error callbacks of %s[%s] failed", request.message.task, request.message.id)
         return NO_FOLLOWUPS
@@ -89,7 +96,9 @@ def _unreadable(verdict: Verdict, hostname: str) -> Outcome:
     )
     signals.task_rejected.send(hostname, message=verdict.delivery, exc=verdict.error)
     request = Request(
-        message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue), delivery=verdict.delivery, hostname=hostname
+        message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue, group=headers.get("group") or None),
+        delivery=verdict.delivery,
+        hostname=hostname,
     )
     error = verdict.error or RuntimeError(verdict.answer.value)
     settlement = Settlement(verdict.delivery, Disposition.DEAD, reason=verdict.answer.value)

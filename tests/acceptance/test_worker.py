@@ -46,7 +46,7 @@ def test_a_task_of_an_unknown_name_is_kept(start_worker: StartWorker, place: Pla
     """Its result is FAILURE NotRegistered, and its message lies in the dead letters, ready to be replayed."""
     from django_tasks import app
 
-    worker = start_worker("-c", "1")
+    worker = start_worker("-c", "1", TEST_UNKNOWN_TASK_GRACE="2")
     result = app.send_task("nowhere.to.be.found", args=[1])
     with pytest.raises(NotRegistered):
         result.get(timeout=30)
@@ -294,4 +294,19 @@ def test_acks_early_runs_at_most_once(start_worker: StartWorker, place: Place) -
     with pytest.raises(WorkerLostError):
         result.get(timeout=30)
     assert Effect.objects.filter(key="early").count() == 1
+    wait_until(lambda: place.left() == 0, "the queue to be empty")
+
+
+@on_one_of_each
+def test_a_task_that_was_acknowledged_early_ends_as_what_ended_it_says(start_worker: StartWorker, place: Place) -> None:
+    """Revoked and stopped it is REVOKED, over its hard limit it fails with TimeLimitExceeded; neither runs again."""
+    worker = start_worker("-c", "2")
+    stopped = tasks.stuck_early.delay("stopped")
+    wait_until(lambda: Effect.objects.filter(key="stopped").exists(), f"the task to run; the worker said\n{worker.output}")
+    overdue = tasks.stuck_early.apply_async(["overdue"], time_limit=0.5)
+    stopped.revoke(terminate=True)
+    wait_until(lambda: state_of(stopped.id) == states.REVOKED, f"the task to be revoked; the worker said\n{worker.output}")
+    with pytest.raises(TimeLimitExceeded):
+        overdue.get(timeout=30)
+    assert sorted(Effect.objects.values_list("key", flat=True)) == ["overdue", "stopped"]
     wait_until(lambda: place.left() == 0, "the queue to be empty")

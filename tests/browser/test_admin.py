@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.urls import reverse
 
+from django_tasks import clock
 from django_tasks.models import DeadLetter, Message, Queue, Revocation, TaskResult
 from tests.browser.rows import fill
 
@@ -128,6 +129,48 @@ def test_a_running_task_is_stopped(site):
     press(site, "terminate")
     assert "1 task was revoked." in told(site)
     assert Revocation.objects.get().terminate
+
+
+def test_a_workflow_is_followed_until_it_is_done(browser, live_server):
+    """The picture changes by itself, keeps the focus of a link and the place to which it was scrolled, and is still at the end."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    rows = [TaskResult.objects.create(task_id=f"t{n}", task_name="shop.step", root_id="t0", parent_id=f"t{n - 1}" if n else None,
+                                      status="STARTED", date_created=clock.now()) for n in range(12)]  # fmt: skip
+    address = reverse("admin:django_tasks_taskresult_workflow", args=[rows[0].pk])
+    browser.get(live_server.url + address)
+    assert browser.execute_script("return document.querySelectorAll('.dt-node-busy').length") == 12
+    browser.execute_script("window.stays = true; document.querySelector('.dt-canvas').scrollLeft = 700")
+    browser.execute_script("document.querySelectorAll('.dt-workflow a')[3].focus({preventScroll: true})")
+    TaskResult.objects.exclude(task_id="t11").update(status="SUCCESS")
+    done = "return document.querySelectorAll('.dt-node-good').length"
+    WebDriverWait(browser, 30, poll_frequency=0.1).until(lambda page: page.execute_script(done) == 11)
+    assert browser.execute_script("return [window.stays, document.querySelector('.dt-canvas').scrollLeft]") == [True, 700]
+    assert browser.execute_script("return document.activeElement.getAttribute('aria-label')") == "shop.step: SUCCESS"
+    TaskResult.objects.update(status="SUCCESS")
+    WebDriverWait(browser, 30, poll_frequency=0.1).until(lambda page: page.execute_script(done) == 12)
+    assert browser.execute_script("return document.querySelectorAll('[data-live]').length") == 0
+    picture(browser, "workflow")
+    whole(browser)
+
+
+def test_a_progress_bar_moves_and_gives_way_to_the_result(browser, live_server):
+    """The bar follows the task; when it is done the page is read again as a whole."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    row = TaskResult.objects.create(task_id="p", task_name="shop.step", status="PROGRESS", result=progressed(1), date_created=clock.now())
+    browser.get(live_server.url + reverse("admin:django_tasks_taskresult_change", args=[row.pk]))
+    value = "const bar = document.querySelector('.dt-progress progress'); return bar && bar.value"
+    assert browser.execute_script(value) == 0.25
+    TaskResult.objects.update(result=progressed(3))
+    WebDriverWait(browser, 30, poll_frequency=0.1).until(lambda page: page.execute_script(value) == 0.75)
+    TaskResult.objects.update(status="SUCCESS", result="1234")
+    WebDriverWait(browser, 30, poll_frequency=0.1).until(lambda page: page.execute_script(value) is None and "1234" in page.page_source)
+    whole(browser)
+
+
+def progressed(done):
+    return f'{{"done":{done},"total":4,"message":""}}'
 
 
 def test_a_dead_letter_is_replayed_from_the_list(site):

@@ -20,6 +20,7 @@ from django_tasks.messages import Death, Delivery, Disposition, Settlement
 from django_tasks.models import Redelivery
 from django_tasks.testing.broker_probes import BrokerProbes, envelope, names, settled
 from tests import rabbitmq
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.django_db(transaction=True)]
 
@@ -426,3 +427,36 @@ def test_kombus_own_consumer_reads_ours(broker: KombuBroker, virtual_host: str) 
         queue.declare()
         message = queue.get(no_ack=True)
         assert (message.body, message.headers["id"]) == ("1", "1")
+
+
+def test_what_is_under_way_is_here_after_catching_up(broker: KombuBroker) -> None:
+    """Whether the server has sent anything can be known without waiting for a time: what it counts no more has arrived then."""
+    with consuming(broker, "sent") as consumer:
+        assert consumer.pushed
+        consumer.catch_up()  # nothing to catch up with before the first receive
+        for name in ("1", "2", "3"):
+            broker.publish([envelope(name, queue="sent")])
+            if name == "1":
+                received = _receive(consumer, 1)
+            else:
+                wait_until(lambda: broker.size("sent") == 0, "the server has sent it")
+                consumer.catch_up()
+                received = consumer.receive(1, 0)
+            assert names(received) == [name]
+            consumer.settle([Settlement(received[0], Disposition.ACK)])
+
+
+def test_catching_up_waits_for_no_explanation(broker: KombuBroker) -> None:
+    """What comes again, and nobody says why, can be received at once by whoever asks for all there is."""
+    broker.quarantine = 60
+    broker.publish([envelope("1", queue="again")])
+    with consuming(broker, "again") as lost:
+        assert names(_receive(lost, 1)) == ["1"]
+        _break(lost)
+        with consuming(broker, "again") as consumer:
+            wait_until(lambda: broker.size("again") == 1, "the server has it back")
+            assert consumer.receive(1, 1) == []
+            consumer.catch_up()
+            received = consumer.receive(1, 0)
+            assert names(received) == ["1"]
+            consumer.settle([Settlement(received[0], Disposition.ACK)])

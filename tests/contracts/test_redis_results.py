@@ -1,6 +1,5 @@
 """Results in Redis: as Celery's clients and workers find them, told at once, and safe from a server in trouble."""
 
-import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -21,7 +20,8 @@ from django_tasks.result_backends.encoding import decode
 from django_tasks.result_backends.merging import KEPT
 from django_tasks.result_backends.redis import RedisResultBackend
 from django_tasks.testing.result_probes import BODY, failure, meta, part
-from tests.privateservers import PrivateRedis, need_redis_server
+from tests.celeryclient import celery_client
+from tests.privateservers import PrivateRedis, private_redis
 from tests.processes import wait_until
 
 pytestmark = [
@@ -34,21 +34,15 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory) -> Iterator[PrivateRedis]:
     """A server for the tests that do it no harm."""
-    need_redis_server()
-    server = PrivateRedis(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
+    with private_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture
 def victim(tmp_path) -> Iterator[PrivateRedis]:
     """A server for one test, which may harm it."""
-    need_redis_server()
-    server = PrivateRedis(tmp_path / "redis")
-    server.start()
-    yield server
-    server.kill()
+    with private_redis(tmp_path / "redis") as server:
+        yield server
 
 
 @contextmanager
@@ -76,15 +70,9 @@ def backend(settings, shared, client) -> Iterator[RedisResultBackend]:
 @pytest.fixture
 def celery(shared) -> Iterator[Celery]:
     """A Celery app with its results in the same server."""
-    app = Celery("t", backend=shared.url, broker="memory://", set_as_current=False)
-    app.conf.update(result_extended=True)
-    yield app
-    # Celery's results unsubscribe when they are collected, and would open a connection anew for that.
-    app.backend.result_consumer.cancel_for = lambda _task_id: None
-    gc.collect()
-    app.backend.result_consumer.stop()
-    app.backend.client.connection_pool.disconnect()
-    app.close()
+    with celery_client(shared.url) as app:
+        app.conf.update(result_extended=True)
+        yield app
 
 
 def told(backend, client):
@@ -574,3 +562,33 @@ def backend_impatient():
     from django_tasks.testing.result_probes import ResultProbes
 
     return ResultProbes.impatient()
+
+
+def test_the_shape_of_a_header_lives_as_long_as_its_chord(settings, shared, client):
+    """However short RESULT_EXPIRES is: with the shape gone, the body would be called with another list."""
+    with opened(settings, shared.url, RESULT_EXPIRES=30) as backend:
+        group_id = new_id()
+        key = f"celery-taskset-meta-{group_id}"
+        backend.store_group(group_id, [[group_id, None], []])
+        assert client.ttl(key) <= 30
+        backend.open_chord(group_id, 2, BODY, ["a", "b"])
+        assert client.ttl(key) > 3600
+        client.expire(key, 5)
+        backend.count_chord_parts([part(group_id, 0)])
+        assert client.ttl(key) > 3600
+        assert all(client.ttl(f"{key}{suffix}") > 3600 for suffix in (".s", ".o", ".j", ".d"))
+
+
+def test_open_chords_that_are_gone_are_forgotten(backend, client):
+    """A chord that Celery's worker has ended, or whose keys were evicted, must not be listed, and its entry must go."""
+    ids = [new_id() for _ in range(250)]
+    for group_id in ids:
+        backend.open_chord(group_id, 2, BODY, ["a", "b"])
+    for group_id in ids[:200]:
+        client.delete(f"celery-taskset-meta-{group_id}.s")
+    later = clock.after(60)
+    # Several may have been opened in the same millisecond.
+    assert {each.group_id for each in backend.open_chords(later, limit=1000)} == set(ids[200:])
+    assert client.zcard("django-tasks-chords") == 50
+    assert client.keys(f"celery-taskset-meta-{ids[0]}*") == []
+    assert len(backend.open_chords(later, limit=3)) == 3

@@ -13,6 +13,7 @@ import pytest
 from django_tasks import clock
 from django_tasks.brokers import open_broker
 from django_tasks.brokers.broker import Broker
+from django_tasks.events import event, open_channel
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.messages import Disposition, Settlement
 from django_tasks.testing.broker_probes import envelope, names, settled
@@ -74,6 +75,14 @@ def works(broker: Broker) -> None:
         assert names(got) == ["2"]
 
 
+def tells(url) -> None:
+    """An event that is sent is heard."""
+    with closing(open_channel(url)) as channel, channel.listen() as receiver:
+        said = event("shop-sold", "h", item="tea")
+        channel.send([said])
+        assert receiver.receive(10) == [said]
+
+
 # --------------------------------------------------------------------------------------------------------- addresses
 
 
@@ -101,6 +110,7 @@ def test_a_unix_socket(folder, started, opened, url):
     broker = opened(url.format(folder / "s.sock"))
     assert broker.server.database == (2 if "2" in url else 0)
     works(broker)
+    tells(url.format(folder / "s.sock"))
     with closing(server.client()) as client:
         assert client.config_get("port")["port"] == str(server.port)
 
@@ -109,12 +119,16 @@ def test_a_password(folder, started, opened):
     """With the right one all goes well; a wrong one, or none, is told at once, and where it belongs; it is never shown."""
     server = started(PrivateRedis(folder, password="right"))
     works(opened(server.url))
+    tells(server.url)
     for url in (server.url.replace("right", "wrong-one"), server.url.replace(":right@", "")):
         broker = opened(url)
         begun = clock.monotonic()
         with pytest.raises(OperationalError, match="User and password stand in BROKER_URL") as caught:
             broker.publish([envelope("1")])
         assert clock.monotonic() - begun < 3
+        assert "wrong-one" not in str(caught.value)
+        with pytest.raises(OperationalError, match="user or password") as caught:
+            tells(url)
         assert "wrong-one" not in str(caught.value)
         with closing(broker.consume(["default"], consumer_id="c")) as consumer, pytest.raises(OperationalError, match="password"):
             consumer.receive(1, 5)
@@ -166,8 +180,10 @@ def test_tls(encrypted, certificates, opened, scheme, query, settings_of_tls):
     """By the scheme or by BROKER_USE_SSL, with options in the URL or in the setting, in Redis's words or in AMQP's."""
     if settings_of_tls:
         settings_of_tls = {name: str(certificates / value) if "ca_certs" in name else value for name, value in settings_of_tls.items()}
-    broker = opened(f"{scheme}://127.0.0.1:{encrypted.port}/0{query.format(folder=certificates)}", BROKER_USE_SSL=settings_of_tls)
+    url = f"{scheme}://127.0.0.1:{encrypted.port}/0{query.format(folder=certificates)}"
+    broker = opened(url, BROKER_USE_SSL=settings_of_tls)
     works(broker)
+    tells(url)
     broker.publish([envelope("big", body=bytes(3_000_000))])
     with closing(broker.consume(["default"], consumer_id="c")) as consumer:
         assert len(consumer.receive(1, 5)[0].envelope.body) == 3_000_000
@@ -178,6 +194,8 @@ def test_a_certificate_of_nobody_known(encrypted, opened):
     broker = opened(f"rediss://127.0.0.1:{encrypted.port}/0")
     with pytest.raises(OperationalError, match=r"(?i)certificate"):
         broker.publish([envelope("1")])
+    with pytest.raises(OperationalError, match=r"(?i)certificate"):
+        tells(f"rediss://127.0.0.1:{encrypted.port}/0")
 
 
 @pytest.mark.parametrize(
@@ -327,6 +345,7 @@ def test_sentinel_fails_over(folder, started, opened):
     urls = [f"sentinel://127.0.0.1:{sentinel.port}/0" for sentinel in sentinels]
     broker = opened(urls, BROKER_TRANSPORT_OPTIONS={"master_name": "themaster", "min_other_sentinels": 1})
     works(broker)
+    tells(urls)
     broker.publish([envelope("before")])
     with closing(master.client()) as client:
         assert client.wait(1, 5000) == 1
@@ -347,6 +366,8 @@ def test_sentinel_fails_over(folder, started, opened):
         wait_until(receives, "the consumer to find the new master")
     # What was held is still there, by the new master's word.
     assert broker.recover(clock.after(10_000), limit=10) == 2
+    # Whose first URL is a sentinel that was shot.
+    tells(urls)
 
 
 def published(broker: Broker) -> bool:

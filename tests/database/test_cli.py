@@ -408,7 +408,7 @@ def test_dead_delete(monkeypatch):
 # -- the command itself
 
 
-@pytest.mark.parametrize("name", ["inspect", "control", "events", "report"])
+@pytest.mark.parametrize("name", ["inspect", "control", "report"])
 def test_commands_to_come_say_so(name):
     """Celery's other words exist, say that they come later, and exit with 2."""
     status, text = refusal(name, "active", "--json")

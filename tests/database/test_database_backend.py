@@ -345,7 +345,7 @@ def test_a_waiter_sees_its_own_threads_writes():
     begun = clock.monotonic()
     backend.store([meta(other)])
     assert next(waiting).task_id == other
-    assert clock.monotonic() - begun < reading.Pauses.TRUST
+    assert clock.monotonic() - begun < reading.DatabasePauses.TRUST
 
 
 @everywhere

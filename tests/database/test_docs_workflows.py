@@ -1,18 +1,20 @@
-"""The examples of the how-to on workflows do what it says."""
+"""The examples of the how-to guides do what they say."""
 
 import doctest
 import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from django_tasks.registry import registry
 from django_tasks.testing import worker
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "workflows.md"
+HOWTO = Path(__file__).resolve().parents[2] / "docs" / "howto"
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,16 +29,28 @@ def module() -> Iterator[ModuleType]:
         registry.unregister(name)
 
 
-def test_the_examples_of_the_page(module: ModuleType) -> None:
+def wait_for(true: Callable[[], bool]) -> None:
+    """Wait until something is true: what pages call it after a task that nobody can wait for."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("page", "least"), [("workflows", 40), ("arguments", 8), ("inside-a-task", 12)])
+def test_the_examples_of_a_page(module: ModuleType, settings: Any, page: str, least: int) -> None:
     """Every session on the page gives what is printed there, with a worker of its own."""
-    text = PAGE.read_text()
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "TASK_MODEL_REFERENCES": True}
+    path = HOWTO / f"{page}.md"
+    text = path.read_text()
+    vars(module)["wait_for"] = wait_for
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(block, vars(module))
     sessions = "\n\n".join(re.findall(r"```pycon\n(.*?)```", text, re.DOTALL))
-    examples = doctest.DocTestParser().get_doctest(sessions, vars(module), PAGE.name, str(PAGE), 0)
+    examples = doctest.DocTestParser().get_doctest(sessions, vars(module), path.name, str(path), 0)
     # The test's copy of the names is the module's own dictionary: tasks find each other in it.
     examples.globs = vars(module)
-    assert len(examples.examples) > 40
+    assert len(examples.examples) > least
     said: list[str] = []
     with worker(pool="threads", concurrency=2):
         failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, out=said.append, clear_globs=False)

@@ -196,6 +196,134 @@ class TestSession:
     )
 
 
+#: A suite's conftest.py that says all that Celery's fixtures can be told.
+PARAMETERS = """
+import pytest
+from django_tasks import Task
+
+class Ours(Task):
+    flavour = "ours"
+
+class Double(Task):
+    name = "shop.double"
+
+    def run(self, x):
+        return 2 * x
+
+@pytest.fixture(scope="session")
+def celery_parameters():
+    return {"task_cls": Ours, "strict_typing": False}
+
+@pytest.fixture(scope="session")
+def celery_worker_parameters():
+    return {"queues": ("high", "low", "not-this"), "exclude_queues": "not-this", "concurrency": 2, "without_heartbeat": False}
+
+@pytest.fixture(scope="session")
+def celery_worker_pool():
+    return "prefork"
+
+@pytest.fixture(scope="session")
+def celery_includes():
+    return ["shop.more"]
+
+@pytest.fixture(scope="session")
+def celery_class_tasks():
+    return [Double]
+"""
+
+
+def test_celerys_parameters_count(project, pytester):
+    """What a suite gives the app and the worker counts: task class, typing, queues, includes, class tasks; prefork becomes threads."""
+    (pytester.path / "shop" / "more.py").write_text(
+        "from django_tasks import shared_task\n\n@shared_task\ndef found():\n    return 'found'\n"
+    )
+    pytester.makeconftest(PARAMETERS)
+    project(
+        """
+def test_worker(celery_app, celery_worker):
+    assert celery_worker.queues == ("high", "low")
+    assert celery_worker.hostname == "tests@localhost"
+    celery_worker.ensure_started()
+    found, double = (celery_app.tasks[name] for name in ("shop.more.found", "shop.double"))
+    assert found.apply_async(queue="high").get(timeout=10) == "found"
+    assert double.apply_async((4,), queue="low").get(timeout=10) == 8
+
+def test_class_and_typing(celery_app):
+    @celery_app.task
+    def one(x):
+        return x
+
+    assert one.flavour == "ours"
+    one.delay(1, 2, 3)
+
+def test_elsewhere():
+    from django_tasks import app
+
+    @app.task
+    def strict(x):
+        return x
+
+    assert not hasattr(strict, "flavour")
+    with pytest.raises(TypeError):
+        strict.delay(1, 2, 3)
+""",
+        passed=3,
+    )
+
+
+def test_celerys_fixtures_wait_for_no_commit(project):
+    """In a test's transaction the fixtures publish at once, as Celery does, unless they are told otherwise."""
+    project(
+        """
+@pytest.mark.django_db
+def test_at_once(celery_worker):
+    assert add.delay(1, 2).get(timeout=10) == 3
+
+@pytest.mark.django_db
+@pytest.mark.celery(task_publish_on_commit=True)
+def test_on_commit(celery_app, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks() as callbacks:
+        add.delay(1, 2)
+    assert len(callbacks) == 1
+""",
+        passed=2,
+    )
+
+
+def test_mocks_of_a_task(project):
+    """A task's methods can be patched on it, as its users do in unit tests, and are its own again afterwards."""
+    project(
+        """
+from unittest.mock import patch
+from django_tasks import shared_task
+from django_tasks.exceptions import Retry
+
+@shared_task(bind=True)
+def order(self, stock):
+    try:
+        stock()
+    except ConnectionError as error:
+        raise self.retry(exc=error)
+
+def test_retry_is_patched():
+    def stock():
+        raise ConnectionError("gone")
+
+    with patch("test_shop.order.retry", side_effect=Retry()) as retry, pytest.raises(Retry):
+        order(stock)
+    assert isinstance(retry.call_args.kwargs["exc"], ConnectionError)
+    assert "retry" not in vars(order)
+
+def test_delay_is_patched():
+    with patch("shop.tasks.add.delay") as delay:
+        add.delay(1, 2)
+    delay.assert_called_once_with(1, 2)
+    assert add(1, 2) == 3
+""",
+        passed=2,
+    )
+
+
 def test_celerys_own_plugin_keeps_its_fixtures(project):
     """Where celery.contrib.pytest is loaded, celery_app is Celery's; ours stay beside it."""
     project(

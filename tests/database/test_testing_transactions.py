@@ -142,3 +142,17 @@ def test_dead_letters_of_the_database_broker_are_recorded():
     app.send_task("shop.tasks.unknown")
     run_pending()
     assert DeadLetter.objects.get().task == "shop.tasks.unknown"
+
+
+@pytest.mark.django_db
+def test_what_has_left_waits_for_no_commit(settings, django_capture_on_commit_callbacks):
+    """On the project's own broker, a hook that was called is not warned of; one that was not is."""
+    settings.DJANGO_TASKS = {"BROKER_URL": "memory://has-left", "RESULT_BACKEND": "memory://has-left"}
+    with django_capture_on_commit_callbacks(execute=True):
+        add.delay(1, 2)
+    assert [outcome.value for outcome in run_pending()] == [3]
+    assert run_pending() == []
+    with django_capture_on_commit_callbacks():
+        add.delay(3, 4)
+    with pytest.warns(UncommittedWarning, match=r"^1 message\(s\) wait for a commit"):
+        assert run_pending() == []

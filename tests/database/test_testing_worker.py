@@ -8,10 +8,10 @@ import pytest
 from django.db import connections
 from django.test import override_settings
 
-from django_tasks import group, shared_task
+from django_tasks import app, group, shared_task
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.models import TaskResult
-from django_tasks.testing import in_memory, travel, worker
+from django_tasks.testing import in_memory, start_worker, travel, worker
 from tests.sampleapp.models import Effect
 from tests.sampleapp.tasks import add, fail, flaky, nap, record, record_async
 
@@ -48,6 +48,30 @@ def test_a_worker_on_a_queue_in_memory_needs_no_database(pool, slots):
             fail.delay().get(timeout=10)
     assert not running.is_alive()
     assert ours() == set()
+
+
+def test_queues_are_named_as_for_runworker():
+    """Names come as a list or with commas; what is excluded isn't read, and something must be left."""
+    with in_memory():
+        with worker("a,b, c", exclude_queues="b") as running:
+            assert running.queues == ("a", "c")
+            left = add.apply_async((1, 2), queue="b")
+            assert add.apply_async((1, 2), queue="c").get(timeout=10) == 3
+        assert left.state == "PENDING"
+        with pytest.raises(ImproperlyConfigured, match="no queue is left"), worker(["a"], exclude_queues=["a"]):
+            pass
+
+
+@pytest.mark.parametrize(("concurrency", "pool"), [(1, "solo"), (2, "threads")])
+def test_celerys_start_worker(concurrency, pool):
+    """Celery's name and arguments start a worker; processes become threads, and what has no counterpart is passed over."""
+    with (
+        in_memory(),
+        start_worker(app, concurrency, "prefork", loglevel="INFO", perform_ping_check=False, hostname="w@h", shutdown_timeout=5) as running,
+    ):
+        assert (running.hostname, running._options.pool, running._options.slots) == ("w@h", pool, concurrency)
+        result = add.delay(1, 2)
+        assert (result.get(timeout=10), result.worker) == (3, "w@h")
 
 
 def test_a_worker_takes_part_in_time_travel():

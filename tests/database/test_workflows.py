@@ -51,7 +51,7 @@ def drain() -> int:
             for delivery in deliveries:
                 message = decode(delivery.envelope, accept=["json", "application/json"])
                 completer.add(
-                    executor.execute(Request(message=message, delivery=delivery, task=registry[message.task], hostname="w1@here"))
+                    executor.execute(Request(message=message, delivery=delivery, definition=registry[message.task], hostname="w1@here"))
                 )
                 ran += 1
             completer.flush(consumer)

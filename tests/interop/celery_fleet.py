@@ -20,7 +20,7 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     # More than one: Celery's worker sends an acknowledgement with the next thing that it hears, and would hear nothing more.
-    worker_prefetch_multiplier=4,
+    worker_prefetch_multiplier=int(os.environ.get("FLEET_PREFETCH", "4")),
     worker_hijack_root_logger=False,
 )
 

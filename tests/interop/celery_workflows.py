@@ -2,14 +2,13 @@
 
 import json
 import os
-import time
 from types import SimpleNamespace
 
 import celery
 from celery import Celery, exceptions, result
 from celery.canvas import StampingVisitor
 
-from tests.workflows.tasks import declare
+from tests.workflows.tasks import declare, engine_of
 
 
 def make_app() -> Celery:
@@ -30,25 +29,17 @@ def make_app() -> Celery:
 def make_engine(app: Celery) -> SimpleNamespace:
     """Declare the tasks; return the names that the tables use."""
     return declare(
-        SimpleNamespace(
+        engine_of(
+            celery,
+            exceptions,
+            StampingVisitor,
             app=app,
             shared_task=app.task,
             Task=app.Task,
-            chain=celery.chain,
-            group=celery.group,
-            chord=celery.chord,
-            signature=celery.signature,
-            maybe_signature=celery.maybe_signature,
-            StampingVisitor=StampingVisitor,
             AsyncResult=app.AsyncResult,
             GroupResult=app.GroupResult,
             result_from_tuple=lambda wire: result.result_from_tuple(wire, app=app),
             allow_join_result=result.allow_join_result,
-            Ignore=exceptions.Ignore,
-            Reject=exceptions.Reject,
-            IncompleteStream=exceptions.IncompleteStream,
-            TimeoutError=exceptions.TimeoutError,
-            sleep=time.sleep,
         )
     )
 

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.acceptance, pytest.mark.django_db
 #: Seconds after which Celery's workers hand out again what nobody has acknowledged.
 VISIBILITY = 4
 TASKS = 200
+CELERYS_PREFETCH = 4
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def place(
             FLEET_BROKER_URL=place.broker_url,
             FLEET_RESULT_BACKEND=place.result_backend,
             FLEET_QUEUE=place.queue,
+            FLEET_PREFETCH=str(CELERYS_PREFETCH),
             FLEET_TRANSPORT_OPTIONS=json.dumps(transport_options(place)),
             FLEET_RESULT_OPTIONS=json.dumps(place.options["RESULT_BACKEND_TRANSPORT_OPTIONS"]),
         )
@@ -181,7 +183,9 @@ def test_one_side_is_shot_in_the_middle(
     assert [result.get(timeout=60) for result in results] == [f"key-{number}" for number in range(TASKS)]
     assert len(effects(child_environment)) == TASKS
     again = [key for key, count in effects(child_environment).items() if count > 1]
-    assert len(again) <= 3, f"only what was running may run again: {again}"
+    # Celery's worker keeps what it has to acknowledge until it hears of something else: as much as it prefetches.
+    most = 3 if victim == "ours" else 3 + CELERYS_PREFETCH
+    assert len(again) <= most, f"only what was running, or not acknowledged yet, may run again: {again}"
     wait_until(lambda: place.left() == 0, "the queue to be empty")
 
 

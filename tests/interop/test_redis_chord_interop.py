@@ -17,7 +17,8 @@ from django_tasks import clock, states
 from django_tasks.result_backends import open_result_backend
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.encoding import decode
-from tests.privateservers import PrivateRedis, need_redis_server
+from tests.celeryclient import celery_client
+from tests.privateservers import PrivateRedis, private_redis
 from tests.processes import wait_until
 
 pytestmark = [
@@ -54,11 +55,8 @@ def total(values):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[PrivateRedis]:
-    need_redis_server()
-    server = PrivateRedis(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
+    with private_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +66,9 @@ def celery(server) -> Iterator[Celery]:
     command = [sys.executable, "-m", "celery", "-A", "theirs", "worker", "-P", "solo", "-l", "WARNING"]
     with (server.folder / "worker.log").open("wb") as log:
         worker = subprocess.Popen(command, cwd=server.folder, env={**os.environ, "PYTHONPATH": ""}, stdout=log, stderr=log)
-    app = Celery("client", broker=server.url, backend=server.url, set_as_current=False)
-    wait_until(lambda: answers(app, worker, server.folder / "worker.log"), "Celery's worker")
-    yield app
-    # Results unsubscribe when they are collected, and would open a connection anew for that.
-    app.backend.result_consumer.cancel_for = lambda _task_id: None
-    app.backend.result_consumer.stop()
-    app.backend.client.connection_pool.disconnect()
-    app.close()
+    with celery_client(server.url, broker=server.url) as app:
+        wait_until(lambda: answers(app, worker, server.folder / "worker.log"), "Celery's worker")
+        yield app
     worker.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         worker.wait(20)
@@ -163,6 +156,28 @@ def test_our_backend_completes(celery, server, backend):
     backend.close_chords([ready.group_id])
     assert result.get(timeout=30) == [0, 1, 2, 3]
     assert client.get(f"celery-taskset-meta-{ready.group_id}.c") == "done"
+    client.close()
+
+
+@pytest.mark.parametrize("status", [states.SUCCESS, states.FAILURE])
+def test_part_that_is_done_while_the_header_is_sent(celery, server, backend, status):
+    """A Celery client says how many parts there are just before the last one: what we have done by then must count."""
+    client = server.client()
+    client.flushdb()
+    early = []
+
+    def header():
+        for value in range(5):
+            if client.llen("ours") and not early:
+                early.append(run_ours(server, backend, status))
+            yield signature("theirs.same", args=(value,), app=celery).set(queue="ours")
+
+    chord(header(), app=celery)(signature("theirs.total", app=celery).set(queue="celery"))
+    assert early == [[]]
+    assert [run_ours(server, backend) for _ in range(3)] == [[], [], []]
+    (ready,) = run_ours(server, backend)
+    assert [each.status for each in ready.parts] == [status, *[states.SUCCESS] * 4]
+    backend.close_chords([ready.group_id])
     client.close()
 
 

@@ -122,6 +122,14 @@ def moment():
 
 
 @shared_task(acks_late=False)
+def stuck_early(key=None):
+    """Leave a row behind, and never return; its message is acknowledged already."""
+    if key is not None:
+        Effect.objects.create(key=key, pid=os.getpid())
+    threading.Event().wait()
+
+
+@shared_task(acks_late=False)
 def die_early(key):
     """Kill the process that runs this; its message is acknowledged already."""
     Effect.objects.create(key=key, pid=os.getpid())
@@ -145,3 +153,10 @@ def leave_line(key, seconds=0.0):
 def length(text):
     """Return how long the text is."""
     return len(text)
+
+
+@shared_task(bind=True)
+def halfway(self, rows):
+    """Tell monitors how far it has come."""
+    self.send_event("task-halfway", rows=rows)
+    return rows

@@ -3,36 +3,27 @@
 import asyncio
 import os
 import time
-from types import SimpleNamespace
 
 from pydantic import BaseModel
 
 import django_tasks
 from django_tasks import exceptions, result, shared_task
 from django_tasks.canvas import StampingVisitor
-from tests.workflows.tasks import declare, note, noted
+from tests.workflows.tasks import declare, engine_of, note, noted
 
 #: The names that the tables of ``tests.workflows`` use.
 engine = declare(
-    SimpleNamespace(
+    engine_of(
+        django_tasks,
+        exceptions,
+        StampingVisitor,
         app=django_tasks.app,
         shared_task=django_tasks.shared_task,
         Task=django_tasks.Task,
-        chain=django_tasks.chain,
-        group=django_tasks.group,
-        chord=django_tasks.chord,
-        signature=django_tasks.signature,
-        maybe_signature=django_tasks.maybe_signature,
-        StampingVisitor=StampingVisitor,
         AsyncResult=result.AsyncResult,
         GroupResult=result.GroupResult,
         result_from_tuple=result.result_from_tuple,
         allow_join_result=result.allow_join_result,
-        Ignore=exceptions.Ignore,
-        Reject=exceptions.Reject,
-        IncompleteStream=exceptions.IncompleteStream,
-        TimeoutError=exceptions.TimeoutError,
-        sleep=time.sleep,
     )
 )
 
@@ -94,3 +85,28 @@ def body(numbers, key):
     """Return the list; a line for each run."""
     note(f"{key} body {len(numbers)}")
     return numbers
+
+
+@shared_task
+def hang(key):
+    """Write a line with the process, then take very long."""
+    note(f"{key} {os.getpid()}")
+    time.sleep(60)
+
+
+@shared_task(acks_late=False, reject_on_worker_lost=False)
+def hang_alone(key):
+    """Take very long; the broker has forgotten it before it runs."""
+    hang.run(key)
+
+
+@shared_task
+def mend(value, key, name):
+    """Return one more, or of a list the sum; a line for each run. What is broken fails until mended; what is slow waits to be shot."""
+    lines = noted()
+    note(f"{key} ran {name} {os.getpid()}")
+    if f"{key} broken {name}" in lines and f"{key} mended" not in lines:
+        raise ValueError(f"{name} is broken")
+    while f"{key} slow {name}" in lines and f"{key} shot" not in noted():
+        time.sleep(0.01)
+    return sum(value) if isinstance(value, list) else value + 1

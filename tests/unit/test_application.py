@@ -10,6 +10,7 @@ import django_tasks
 from django_tasks.application import App, Moment, app
 from django_tasks.conf import settings
 from django_tasks.context import Request, running
+from django_tasks.exceptions import AlwaysEagerIgnored
 from django_tasks.messages import TaskMessage
 from django_tasks.registry import periodic_tasks, registry
 from django_tasks.tasks import Task
@@ -119,7 +120,7 @@ class TestTasks:
             pass
 
         assert app.current_task is None
-        with running(Request(message=TaskMessage(id="i", task="a.current"), task=current)):
+        with running(Request(message=TaskMessage(id="i", task="a.current"), definition=current)):
             assert app.current_task == current
             assert app.current_worker_task.name == "a.current"
 
@@ -141,6 +142,12 @@ class TestSendTask:
 
         app.send_task("a.slow")
         assert (world.messages[0].queue, world.messages[0].ignore_result) == ("slow", True)
+
+    def test_in_eager_mode(self, world):
+        """It is sent all the same, with a warning, as in Celery."""
+        with override_settings(DJANGO_TASKS={"TASK_ALWAYS_EAGER": True}), pytest.warns(AlwaysEagerIgnored, match="send_task"):
+            app.send_task("elsewhere.do")
+        assert [message.task for message in world.messages] == ["elsewhere.do"]
 
     async def _send(self):
         return await app.asend_task("elsewhere.do", (1,))
@@ -250,7 +257,7 @@ class TestStarting:
 
 
 class TestLater:
-    @pytest.mark.parametrize("ask", [lambda: app.events, app.connection, lambda: app.control.inspect, lambda: app.control.ping])
+    @pytest.mark.parametrize("ask", [lambda: app.control.inspect, lambda: app.control.ping])
     def test_what_is_not_there_says_so(self, ask):
         """What comes in a later release raises NotImplementedError that says so."""
         with pytest.raises(NotImplementedError, match="later release"):
@@ -278,3 +285,10 @@ class TestControl:
         monkeypatch.setattr("django_tasks.brokers.current", Broker)
         assert app.control.purge() == 4
         assert purged == ["default", "left"]
+
+
+@pytest.mark.parametrize("name", [None, "", 3, object()])
+def test_send_task_takes_a_name(name):
+    """What is no task's name is refused, and nothing is sent."""
+    with pytest.raises(TypeError, match="a task's name"):
+        app.send_task(name)

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 
+from django_tasks import app
 from django_tasks.canvas import Signature, StampingVisitor, chain, chord, chunks, group, maybe_signature, signature, xmap
 from django_tasks.exceptions import NotRegistered
 from django_tasks.messages import new_id
@@ -32,6 +33,11 @@ def add():
     return registry["s.add"]
 
 
+def length_hint_of(sig):
+    """Return the hint itself: to ``operator.length_hint`` a signature is a dictionary, which has a length."""
+    return sig.__length_hint__()
+
+
 @pytest.fixture
 def world(monkeypatch):
     """A small worker."""
@@ -48,6 +54,30 @@ def test_is_its_wire_form(add):
         "subtask_type": None,
         "immutable": False,
     }
+
+
+@pytest.mark.parametrize("what", [None, 3, "", {}, {"a": 1}, {"task": 3}])
+def test_what_no_signature_is_made_of(what):
+    """A signature needs a task or its name, and says so."""
+    with pytest.raises(TypeError, match="a signature"):
+        signature(what)
+
+
+@pytest.mark.parametrize("make", [group, chain, xmap, lambda what: chord(what, "s.add"), lambda what: chunks(what, [1], 2)])
+def test_what_no_workflow_is_made_of(make, add):
+    """A number in the place of signatures is refused with words of ours; a task itself gets the hint what to write."""
+    with pytest.raises(TypeError, match="signatures"):
+        make(3) if make is not xmap else xmap(3, [1])
+    if make is xmap:
+        with pytest.raises(TypeError, match=r"did you mean s.add.s\("):
+            xmap(add, [1])
+
+
+@pytest.mark.parametrize("n", [0, -1, "x", 1.5, None])
+def test_chunks_of_no_size(add, n):
+    """The size of chunks is a whole number from 1."""
+    with pytest.raises(ValueError, match="whole number"):
+        add.chunks([1], n)
 
 
 def test_views(add):
@@ -167,11 +197,15 @@ def test_on_error_returns_the_signature(add):
 
 
 def test_repr(add):
-    """Signatures look like the calls they are."""
+    """Signatures look like the calls they are; the module is named once."""
     assert repr(add.s(1, y="a")) == "s.add(1, y='a')"
-    assert repr(add.s(1) | add.s(2)) == "s.add(1) | s.add(2)"
+    assert add.si(1).reprcall(0, y=2) == "s.add(0, 1, y=2)"
+    assert repr(add.s(1) | add.s(2)) == "s.add(1) | add(2)"
+    assert repr(signature("bare") | signature("s.add") | signature("s.add")) == "bare() | s.add() | s.add()"
     assert repr(group(add.s(1))) == "group([s.add(1)])"
-    assert repr(chord([add.s(1)], add.s())) == "chord([s.add(1)], s.add())"
+    assert repr(chord([add.s(1), add.s(2)], add.s(3))) == "%s.add([add(1), add(2)], 3)"
+    assert repr(add.s(1) | group(add.s(1), add.s(2)) | add.s(1) | add.s(2)) == "s.add(1) | %(add([add(1), add(2)], 1) | add(2))"
+    assert repr(chord([add.s(1)])) == "<chord without body: [s.add(1)]>"
     assert repr(xmap(add.s(), [1])) == "[s.add(x) for x in [1]]"
     assert (repr(group([])), repr(chain())) == ("group(<empty>)", "chain(<empty>)")
 
@@ -181,6 +215,27 @@ def test_or_with_something_else(add):
     for sig in (add.s(1), group(add.s(1)), chain(add.s(1)), chord([add.s(1)], add.s())):
         with pytest.raises(TypeError):
             sig | 3
+
+
+def test_parts_of_a_chord_are_counted(add):
+    """A chord hints at its length: the results that its body waits for, however its header is nested."""
+    fan = group(add.s(1), add.s(2), add.s(3))
+    for header, size in (
+        ([], 0),
+        (add.s(1), 1),
+        (fan, 3),
+        ([add.s(1) | add.s(2)], 1),
+        ([fan, add.s(1) | fan], 6),
+        ([add.s(1) | fan | add.s(2)], 1),
+        ([chord([add.s(1)], fan)], 3),
+    ):
+        assert length_hint_of(chord(header, add.s())) == size
+
+
+def test_signatures_know_the_app(add):
+    """Signatures of every kind have the project's app, as in Celery."""
+    for sig in (add.s(), group(add.s()), chain(), chord([], add.s()), signature("s.unknown")):
+        assert sig.app is app
 
 
 def test_in_place_or(add):
@@ -319,6 +374,30 @@ class TestStamps:
         assert header.options["grouped"] is True
         assert body.options["body"] is True
         assert set(header.options["stamped_headers"]) == {"grouped", "args"}
+
+    def test_what_a_visitor_returns_beside_stamps(self, world, add):
+        """With ``stamped_headers`` a visitor says which of its keys are stamps; the others are not for the call."""
+        passed = []
+
+        class Visitor(StampingVisitor):
+            def on_chain_start(self, chain, **headers):
+                return {"tenant": "a", "depth": 1, "stamped_headers": ["tenant"]}
+
+            def on_signature(self, sig, **headers):
+                passed.append(headers.get("depth"))
+                return {"monitoring": 7, "other": "x", "stamped_headers": ["monitoring"]}
+
+            def on_callback(self, callback, **header):
+                return {"callback": True, "more": 1, "stamped_headers": ["callback"]}
+
+        flow = add.s(1) | add.s(2)
+        flow.tasks[0].link(add.s(3))
+        flow.stamp(visitor=Visitor())
+        flow.apply_async()
+        [message] = world.messages
+        assert passed == [1, 1, 1]
+        assert message.stamps == {"tenant": "a", "monitoring": 7}
+        assert set(message.embed["callbacks"][0]["options"]) == {"tenant", "monitoring", "callback", "stamped_headers"}
 
     def test_appended_stamps(self, add):
         """A stamp given twice is replaced, or kept beside the old one with append_stamps."""

@@ -1,5 +1,7 @@
 """Workflows of every shape give the right results, sent over the wire and in eager mode."""
 
+import json
+
 import pytest
 
 from django_tasks.canvas import chain, chord, group, signature
@@ -128,6 +130,28 @@ WORKFLOWS = {
         lambda: chord([ident(1) | group(add.s(1), add.s(2)) | total.s(), ident(7)], same.s()),
         [5, 7],
     ),
+    "a chord that ends in a group, before a chain": (
+        lambda: chord([ident(1), ident(2)], group(total.s(), total.s())) | chain(total.s(), double.s()),
+        12,
+    ),
+    "a group, a group of one, a chain": (lambda: group(ident(1), ident(2)) | group([same.s()]) | chain(total.s(), double.s()), 6),
+    "a chord that ends in a chord that ends in a group, before a chain": (
+        lambda: chord([ident(1)], chord([same.s(), same.s()], group(total.s(), total.s()))) | chain(total.s(), double.s()),
+        8,
+    ),
+    "a header of one chord that ends in a group of one": (lambda: chord([chord([ident(1)], group([same.s()]))], same.s()), [[[1]]]),
+    "a header with a chain that ends in a group with a chord": (
+        lambda: chord([ident(1) | group(add.s(1), chord([add.s(1), add.s(2)], total.s())), ident(7)], same.s()),
+        [[2, 5], 7],
+    ),
+    "a header with a chord that ends in a group with a chord": (
+        lambda: chord([chord([ident(1)], group(total.s(), chord([same.s(), same.s()], total.s())))], same.s()),
+        [[1, 2]],
+    ),
+    "a chord that ends in a group of one chord that ends in a group": (
+        lambda: chord([ident(1)], group([chord([same.s(), same.s()], group([total.s()]))])),
+        [[2]],
+    ),
     "map": (lambda: double.map([1, 2, 3]), [2, 4, 6]),
     "starmap": (lambda: add.starmap([(1, 2), (3, 4)]), [3, 7]),
     "chunks": (lambda: add.chunks([(i, i) for i in range(5)], 2), [[0, 2], [4, 6], [8]]),
@@ -239,10 +263,64 @@ def test_group_leaves_in_one_publish(world):
     assert [len(batch) for batch in world.published] == [4]
 
 
+def test_task_stands_for_its_signature_in_a_chords_header(world):
+    """Old code of Celery's names tasks there without ``.s()``: they get what the chord is given."""
+    result = (same.s(4) | chord([double, same.s(), double], total.s())).apply_async()
+    world.run()
+    assert world.value(result) == 20
+    with pytest.raises(TypeError, match=r"did you mean flow\.double\.s\(\.\.\.\)\?"):
+        group([double, same.s(1)])
+
+
+def test_header_that_raises_sends_nothing(world):
+    """A generator is read to its end before anything leaves, in one publish."""
+
+    def parts(last):
+        yield ident(1)
+        yield last()
+
+    with pytest.raises(ZeroDivisionError):
+        chord(parts(lambda: 1 / 0), total.s()).apply_async()
+    assert world.published == []
+    result = chord(parts(lambda: ident(2)), total.s()).apply_async()
+    assert [len(batch) for batch in world.published] == [2]
+    world.run()
+    assert world.value(result) == 3
+
+
+def test_chain_as_the_header_is_one_part(world):
+    """Steps are not parts, whether or not the chain stands in a list."""
+    for header in (ident(1) | double.s() | double.s(), [ident(1) | double.s() | double.s()]):
+        result = chord(header, same.s()).apply_async()
+        world.run()
+        assert world.value(result) == [4]
+
+
+def test_parts_of_a_chord_are_its_own(world):
+    """Linking and stamping a chord leaves alone the signatures that its header was made of: they may be parts of others."""
+    mine = same.s(1)
+    flow = chord([mine, mine], total.s())
+    flow.tasks[0].link(note.s())
+    flow.stamp(tenant="acme")
+    assert mine == same.s(1)
+    assert flow.tasks[0].options["tenant"] == "acme"
+    assert "link" not in flow.tasks[1].options
+
+
+@pytest.mark.parametrize("body", [total.s, lambda: total.s() | same.s(), lambda: group(total.s(), total.s())])
+def test_family_of_a_body(world, body):
+    """A chord's body is the child of the part that completed it, and of the family of the whole workflow."""
+    (same.s(1) | chord([same.s(), same.s(), same.s()], body())).apply_async()
+    world.run()
+    first, *_, last = world.ran[:4]
+    bodies = [message for message in world.ran if message.task == "flow.total"]
+    assert {(message.root_id, message.parent_id) for message in bodies} == {(first.id, last.id)}
+
+
 def test_chord_is_opened_before_its_header_leaves(world, monkeypatch):
     """The backend knows the size before the first part can come back."""
     opened = []
-    monkeypatch.setattr(world.results, "open_chord", lambda gid, size, body: opened.append((len(world.published), gid, size)))
+    monkeypatch.setattr(world.results, "open_chord", lambda gid, size, body, parts: opened.append((len(world.published), gid, size)))
     chord([add.s(1, 1), group(ident(1), ident(2)) | total.s(), ident(1) | group(ident(2), ident(3))], total.s()).apply_async()
     assert sorted(size for _, _, size in opened) == [2, 4]
     assert {published for published, _, _ in opened} == {0}
@@ -323,7 +401,8 @@ def test_new_style_errback_is_called_in_process(world):
     world.run()
     [(task_id, exc, traceback)] = calls
     assert (task_id, exc.args, len(world.ran)) == (result.id, ("bad", 3), 1)
-    assert traceback is exc.__traceback__
+    assert traceback.startswith("Traceback")
+    assert "ValueError: ('bad', 3)" in traceback
 
 
 def test_old_style_errback_is_sent_with_the_id(world):
@@ -443,6 +522,17 @@ def test_failed_part_calls_the_chords_errbacks_if_the_setting_says_so(world, set
     assert "link_error" not in flow.options
 
 
+@pytest.mark.parametrize("body", [lambda: chord([same.s()], total.s()), lambda: chord([same.s()], chord([same.s()], total.s()))])
+def test_failed_part_calls_the_errbacks_of_a_body_that_is_a_chord(world, body):
+    """Error callbacks of a chord whose body is a chord are called once, with the id by which it is waited for."""
+    flow = chord([ident(1), fail.si()], body())
+    flow.link_error(errback.s())
+    result = flow.apply_async()
+    world.run()
+    assert [(task_id, type(exc)) for task_id, exc, _ in calls] == [(result.id, ChordError)]
+    assert world.state(result) == "FAILURE"
+
+
 def test_failed_part_fails_what_follows_the_body(world):
     """Steps behind a chord whose header failed fail, too."""
     result = (group(ident(1), fail.si()) | total.s() | double.s() | double.s()).apply_async()
@@ -451,10 +541,12 @@ def test_failed_part_fails_what_follows_the_body(world):
 
 
 def test_failed_part_fails_a_group_body(world):
-    """Every member of a body that is a group fails."""
-    result = chord([ident(1), fail.si()], group(total.s(), total.s())).apply_async()
+    """Every member of a body that is a group fails with the part's own exception, of which its error callbacks hear."""
+    result = chord([ident(1), fail.si()], group(total.s(), total.s().on_error(errback.s()))).apply_async()
     world.run()
     assert [world.state(member) for member in result.results] == ["FAILURE", "FAILURE"]
+    assert [type(world.value(member)) for member in result.results] == [ValueError, ValueError]
+    assert [type(exc) for _, exc, _ in calls] == [ValueError]
 
 
 def test_failed_part_fails_a_chord_around(world):
@@ -462,6 +554,19 @@ def test_failed_part_fails_a_chord_around(world):
     result = chord([chord([ident(1), fail.si()], total.s()), ident(4)], total.s()).apply_async()
     world.run()
     assert isinstance(world.value(result), ChordError)
+
+
+@pytest.mark.parametrize("body", [total.s, lambda: total.s() | same.s(), lambda: group(total.s(), same.s())])
+def test_error_callback_of_a_chord_around_is_called_once(world, body):
+    """The failure of an inner chord is the outer one's, so an error callback of the outer one hears of it there, once."""
+    inner = chord([ident(1), fail.si()], body())
+    outer = chord([ident(4), inner], same.s())
+    outer.link_error(errback.s())
+    # Celery's workers don't fail the outer one, so what they are sent is linked to the inner one, too.
+    assert "flow.errback" in json.dumps(outer.header_tasks()[1].body)
+    result = outer.apply_async()
+    world.run()
+    assert [task_id for task_id, _, _ in calls] == [result.id]
 
 
 def test_failed_chain_in_a_header_counts_as_a_part(world):
@@ -527,3 +632,20 @@ def test_what_is_no_signature_is_refused():
     """A task in the place of a signature is an error that names the remedy."""
     with pytest.raises(TypeError, match=r"flow\.add\.s"):
         group(add, add)
+
+
+def test_what_will_never_run_knows_where_it_belongs(world):
+    """The rest of a chain, and a chord's body and what follows it, are found by root and sender like what ran."""
+    result = (add.s(1, 1) | fail.s() | double.s() | double.s()).delay()
+    world.run()
+    metas = world.results.metas
+    last, before = metas[result.id], metas[result.parent.id]
+    first = result.parent.parent.parent.id
+    assert [meta.root_id for meta in (last, before)] == [first, first]
+    assert (last.parent_id, before.parent_id) == (before.task_id, result.parent.parent.id)
+
+    result = (add.s(1, 1) | group(fail.s(), double.s()) | total.s() | double.s()).delay()
+    world.run()
+    last, body = metas[result.id], metas[result.parent.id]
+    assert last.root_id == body.root_id == result.parent.parent.parent.id
+    assert last.parent_id == body.task_id

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,9 +48,92 @@ def test_a_request_shows_its_message_under_celerys_names():
 
 
 def test_a_direct_call_has_no_id():
-    """Where the function was called directly there is no task, so no id and no arguments."""
-    asked = Request(message=TaskMessage(id="1", task="a"), called_directly=True)
-    assert (asked.id, asked.args, asked.kwargs) == (None, None, None)
+    """Where the function was called directly there is no task, so no id; the arguments are those of the call."""
+    asked = Request(message=TaskMessage(id="", task="a", args=(1,), kwargs={}), called_directly=True)
+    assert (asked.id, asked.args, asked.kwargs) == (None, (1,), {})
+
+
+def test_outside_of_a_run_there_are_no_arguments():
+    """An empty request has neither id nor arguments, and no limits hold."""
+    asked = Request(message=TaskMessage(id="", task="a"), called_directly=True)
+    assert (asked.id, asked.args, asked.kwargs, asked.timelimit) == (None, None, None, [None, None])
+
+
+def test_limits_are_those_that_hold():
+    """A limit that the call doesn't give is the task's."""
+    task = SimpleNamespace(time_limit=60, soft_time_limit=None)
+    asked = Request(message=TaskMessage(id="1", task="a", soft_time_limit=5), definition=task)
+    assert (asked.time_limit, asked.soft_time_limit, asked.timelimit) == (60, 5, [60, 5])
+
+
+def test_the_tasks_name():
+    """``task`` is the name, as in Celery, for which error callbacks ask."""
+    assert (request().task, request().name, request().task_name) == ("a.b", "a.b", "a.b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", "2"),
+        ("task", "b.c"),
+        ("args", [1]),
+        ("kwargs", {"k": 1}),
+        ("retries", 3),
+        ("root_id", "r"),
+        ("group_index", 2),
+        ("chain", None),
+        ("chord", {"task": "c"}),
+        ("callbacks", []),
+        ("eta", ETA.isoformat()),
+        ("expires", ETA.isoformat()),
+        ("timelimit", [9, 8]),
+        ("time_limit", 7),
+        ("soft_time_limit", 6),
+        ("headers", {"x": 1}),
+        ("headers", None),
+        ("properties", {"x": 1}),
+        ("correlation_id", "c"),
+        ("delivery_info", {"priority": 5}),
+        ("ignore_result", True),
+        ("called_directly", True),
+        ("reply_to", "q"),
+        ("wibble", "wobble"),
+    ],
+)
+def test_what_a_task_assigns_holds_for_the_rest_of_the_run(name, value):
+    """Fields can be assigned, and names of the project's own, too; update() does the same."""
+    asked = request(embed={"chain": [{"task": "next"}]})
+    setattr(asked, name, value)
+    assert getattr(asked, name) == value
+    other = request()
+    other.update({name: value})
+    assert asked.get(name) == other.get(name) == value
+
+
+def test_assigning_leaves_other_links_alone():
+    """Ending the chain keeps callbacks and error callbacks."""
+    asked = request(embed={"callbacks": [1], "chain": [2]})
+    asked.chain = None
+    assert (asked.chain, asked.callbacks) == (None, [1])
+
+
+def test_delivery_info_can_be_changed_in_place():
+    """It is one dictionary for the whole run; in eager mode it says so."""
+    asked = request()
+    asked.delivery_info["priority"] = 5
+    assert asked.delivery_info["priority"] == 5
+    assert Request(message=TaskMessage(id="1", task="a"), is_eager=True).delivery_info["is_eager"] is True
+
+
+def test_the_text_of_a_request_hides_what_the_caller_hides():
+    """The repr names the task, its id and its arguments, or the texts that stand for them."""
+    shown = repr(request(args=(1, "secret"), kwargs={"k": 2}))
+    assert "'task': 'a.b'" in shown
+    assert "'secret'" in shown
+    assert "'kwargs': {'k': 2}" in shown
+    hidden = repr(request(args=(1, "secret"), argsrepr="(1, ***)"))
+    assert "secret" not in hidden
+    assert "(1, ***)" in hidden
 
 
 def test_other_headers_are_attributes():
@@ -107,7 +191,7 @@ def test_current_task_stands_for_what_runs():
     with pytest.raises(AttributeError, match="no task runs here"):
         _ = current_task.name
     asked = request()
-    asked.task = threading
+    asked.definition = threading
     with running(asked):
         assert current_task
         assert current_task == threading

@@ -323,3 +323,31 @@ def test_a_document_that_is_none(text):
 def test_the_encoding_needs_no_settings():
     """Without the project's accept list, JSON alone must be accepted."""
     assert encoding.decode(kept(5), accept=["json"]) == 5
+
+
+class Silent(Exception):
+    """Has a text, but no arguments."""
+
+    def __str__(self):
+        """Its text."""
+        return "kept elsewhere"
+
+
+class Closed(Silent):
+    """Takes no arguments."""
+
+    def __init__(self):
+        """Take nothing."""
+        super().__init__()
+
+
+def test_what_an_exception_without_arguments_says_is_kept():
+    """Pydantic's errors keep their text elsewhere; a class that takes no arguments gets none, and is built as it was."""
+    import pydantic
+
+    with pytest.raises(pydantic.ValidationError) as caught:
+        pydantic.TypeAdapter(int).validate_python("much")
+    assert "Input should be a valid integer" in str(decode_exception(encode_exception(caught.value)))
+    assert encode_exception(Silent())["exc_message"] == ["kept elsewhere"]
+    assert type(decode_exception(encode_exception(Closed()))) is Closed
+    assert encode_exception(ValueError())["exc_message"] == []

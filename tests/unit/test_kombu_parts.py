@@ -53,12 +53,6 @@ def test_an_envelope_there_and_back() -> None:
     }
 
 
-def test_headers_are_a_copy() -> None:
-    """What is added to a message on its way is not added to its envelope."""
-    properties_of(ENVELOPE, 9)["application_headers"]["more"] = 1
-    assert "more" not in ENVELOPE.headers
-
-
 def test_a_message_of_another_program_with_nothing_but_a_body() -> None:
     """It has kombu's defaults, and no task."""
     envelope = envelope_of({}, "text", "logs", "a.b", "shop")

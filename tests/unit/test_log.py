@@ -22,6 +22,8 @@ def records():
 
 @pytest.fixture
 def installed():
+    # A test of workers may have left it in this process.
+    log.remove_task_context()
     before = logging.getLogRecordFactory()
     log.install_task_context()
     yield

@@ -8,6 +8,7 @@ from importlib import import_module
 import pytest
 from celery.bin import beat as celery_beat
 from celery.bin import celery as celery_program
+from celery.bin import events as celery_events
 from celery.bin import purge as celery_purge
 from celery.bin import worker as celery_worker
 from django.core.management import CommandError, call_command, load_command_class
@@ -17,7 +18,7 @@ from django_tasks.application import COMMANDS_TO_COME
 from django_tasks.cli import migrating as migrating_cli
 from django_tasks.conf_options import OPTIONS
 from django_tasks.operations.migrating import Severity, check_project
-from django_tasks.operations.migrating.appuses import _ACCEPTED, _MISSING, _NOT_YET
+from django_tasks.operations.migrating.appuses import _ACCEPTED, _MISSING
 from django_tasks.operations.migrating.commandlines import translate
 from django_tasks.operations.migrating.commandnames import COMMANDS, GLOBAL
 from django_tasks.operations.migrating.names import ADVICE, COMPANIONS, MOVED, advice, counterpart
@@ -71,7 +72,7 @@ EXPECTED = [
     ("compose/start", 3, CHANGE, "python manage.py runworker -l INFO"),
     ("deploy/supervisor.conf", 2, CHANGE, "python manage.py runbeat -l info --max-interval 5"),
     ("deploy/worker.service", 2, CHANGE, "python manage.py runworker --pidfile /run/celery.pid --max-tasks-per-child 100; --uid www:"),
-    ("docker-compose.yml", 3, CHANGE, "runworker --loglevel CRITICAL --concurrency 8 -P threads; threads, or asyncio"),
+    ("docker-compose.yml", 3, CHANGE, "runworker --loglevel CRITICAL --concurrency 8 -P threads"),
     ("docker-compose.yml", 6, CHANGE, "python manage.py runworker -n mail@%h"),
     ("docker-compose.yml", 14, CHANGE, "python manage.py runworker -l INFO"),
     ("docker-compose.yml", 18, CHANGE, "tasks status"),
@@ -82,8 +83,8 @@ EXPECTED = [
     ("proj/celery.py", 8, CHANGE, "from django_tasks import app; or remove the module"),
     ("proj/celery.py", 9, LOOK, "does nothing here"),
     ("proj/celery.py", 10, LOOK, "does nothing here"),
-    ("proj/celery.py", 11, LOOK, 'DJANGO_TASKS["TASK_TRACK_STARTED"]'),
-    ("proj/celery.py", 12, LOOK, 'DJANGO_TASKS["TASK_ROUTES"]'),
+    ("proj/celery.py", 11, CHANGE, "move it to the settings, as CELERY_TASK_TRACK_STARTED"),
+    ("proj/celery.py", 12, CHANGE, "move it to the settings, as CELERY_TASK_ROUTES"),
     ("proj/celery.py", 12, CHANGE, "raises an error here"),
     ("proj/celery.py", 19, CHANGE, "bootsteps are parts of Celery's worker"),
     ("proj/celery.py", 22, COUNTS, "@shared_task is the same"),
@@ -99,7 +100,7 @@ EXPECTED = [
     ("proj/settings.py", 11, LOOK, "plain data"),
     ("proj/settings.py", 12, LOOK, "no effect"),
     ("proj/settings.py", 13, LOOK, "visibility_timeout need not outlast tasks"),
-    ("proj/settings.py", 14, CHANGE, "refuse to start"),
+    ("proj/settings.py", 14, COUNTS, "monitors"),
     ("proj/settings.py", 15, CHANGE, "'gevent' is not possible here: 'prefork'"),
     ("proj/settings.py", 16, CHANGE, "CELERY_WORKER_CONCURRENCY"),
     ("proj/settings.py", 17, CHANGE, "of type str"),
@@ -110,7 +111,9 @@ EXPECTED = [
     ("requirements/base.txt", 2, LOOK, "django-tasks-engine"),
     ("requirements/base.txt", 4, LOOK, "not needed"),
     ("requirements/base.txt", 5, LOOK, "events"),
-    ("shop/broken.py", 1, LOOK, "by hand"),
+    ("shop/broken.py", 1, CHANGE, "from django_tasks import group"),
+    ("shop/broken.py", 2, LOOK, "only its imports were looked at"),
+    ("shop/migrations/0002_tasks.py", 1, CHANGE, "from django_tasks import shared_task"),
     ("shop/tasks.py", 1, CHANGE, "import django_tasks"),
     ("shop/tasks.py", 2, CHANGE, "from django_tasks import chain, shared_task"),
     ("shop/tasks.py", 5, CHANGE, "uuid.uuid4"),
@@ -138,7 +141,7 @@ EXPECTED = [
     ("shop/tasks.py", 44, CHANGE, "from django_tasks import states"),
     ("shop/tasks.py", 45, CHANGE, "comes with a later release"),
     ("shop/tasks.py", 45, CHANGE, "django_tasks.states.SUCCESS"),
-    ("shop/tests.py", 3, CHANGE, "from django_tasks.testing import worker"),
+    ("shop/tests.py", 3, CHANGE, "from django_tasks.testing import start_worker"),
     ("shop/tests.py", 6, CHANGE, "our pytest plugin"),
     ("shop/tests.py", 9, COUNTS, "at once"),
     ("shop/tests.py", 10, LOOK, "a path into Celery"),
@@ -146,7 +149,7 @@ EXPECTED = [
 
 
 def test_every_place_of_a_project_is_found_and_nothing_else(project):
-    """Each finding of the sample project, with its line, its severity and what to write; virtualenvs and migrations are passed over."""
+    """Each finding, with line, severity and what to write; virtualenvs, and migrations without Celery, are passed over."""
     found = check_project([project]).findings
     places = sorted((one.path, one.line, one.severity.value) for one in found)
     assert places == sorted((path, line, severity.value) for path, line, severity, _ in EXPECTED)
@@ -180,7 +183,13 @@ def test_json_is_one_document(project):
     _, text = run("--check", "--json", "shop", "Procfile")
     found = json.loads(text)
     assert {tuple(one) for one in found} == {("path", "line", "what", "instead", "severity")}
-    assert {one["path"] for one in found} == {"Procfile", "shop/tasks.py", "shop/tests.py", "shop/broken.py"}
+    assert {one["path"] for one in found} == {
+        "Procfile",
+        "shop/tasks.py",
+        "shop/tests.py",
+        "shop/broken.py",
+        "shop/migrations/0002_tasks.py",
+    }
 
 
 def test_a_project_that_has_moved_is_fine(tmp_path):
@@ -217,15 +226,17 @@ def test_files_that_can_not_be_read_as_they_should_are_findings(tmp_path):
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/zero.py").write_bytes(b"import celery\0")
     (tmp_path / "shop/coding.py").write_bytes(b"# coding: no-such-coding\nimport celery\n")
-    (tmp_path / "shop/bytes.py").write_bytes(b"x = '\xff'\n")
+    (tmp_path / "shop/bytes.py").write_bytes(b"import celery\nx = '\xff'\n")
     (tmp_path / "shop/latin.py").write_bytes("# coding: latin-1\nfrom celery import group  # ä\n".encode("latin-1"))
-    (tmp_path / "shop/deep.py").write_text("x = " + "(" * 300 + ")" * 300)
+    (tmp_path / "shop/deep.py").write_text("import celery\nx = " + "(" * 300 + ")" * 300)
+    (tmp_path / "shop/other.py").write_text("def (:\n")
     (tmp_path / "latin.sh").write_bytes(b"# \xe4\ncelery -A p worker\n")
     (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere")
     report = check_project([tmp_path])
-    problems = {one.path.rpartition("/")[2] for one in report.findings if "can't be parsed" in one.what}
-    assert problems == {"zero.py", "coding.py", "bytes.py", "deep.py"}
-    assert {one.path.rpartition("/")[2] for one in report.findings} - problems == {"latin.py", "latin.sh"}
+    problems = {one.path.rpartition("/")[2] for one in report.findings if "can't parse it" in one.what}
+    assert problems == {"zero.py", "deep.py"}
+    read = {one.path.rpartition("/")[2] for one in report.findings if one.severity is CHANGE}
+    assert read == {"coding.py", "bytes.py", "deep.py", "latin.py", "latin.sh"}
 
 
 def test_the_patch_changes_import_lines_and_leaves_the_rest(project):
@@ -289,10 +300,156 @@ def test_it(settings):
     ]
 
 
+def test_a_constant_of_a_module_of_tasks_is_no_setting(tmp_path):
+    """CELERY_RETRIES beside a task is the project's own; among settings it is a setting that counts for nothing."""
+    assert said(tmp_path, "CELERY_RETRIES = 5\n") == []
+    assert [severity for severity, _ in said(tmp_path, "CELERY_RETRIES = 5\n", "proj/settings.py")] == [LOOK]
+    assert [severity for severity, _ in said(tmp_path / "second", "DEBUG = True\nCELERY_RETRIES = 5\n", "proj/local.py")] == [LOOK]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try: ...\nexcept KeyError, os.error: ...\nfrom celery.result import AsyncResult\n",
+        "def first[T: (int, str)](values: list[T]): ...\nclass Box[T]: ...\nfrom celery.result import AsyncResult\n",
+        "type Pair[T] = tuple[T, T]\ntype Name = str\nfrom celery.result import AsyncResult\n",
+    ],
+)
+def test_a_project_for_a_newer_python_is_read(tmp_path, text):
+    """What an older Python can't parse is read all the same, line by line."""
+    assert [(line, severity) for line, severity, _, _ in findings(tmp_path, {"shop/some.py": text})] == [(3, CHANGE)]
+
+
+def test_of_a_file_that_can_not_be_parsed_the_imports_are_read(tmp_path):
+    """In functions, too, and over several lines; nothing of it is in the patch, since where things stand is not certain."""
+    text = "{% if x %}\nfrom celery import (\n    chain,\n    group,\n)\n{% endif %}\ndef f():\n    import celery.result  # late\n"
+    report = check_project([write(tmp_path, {"shop/some.py": text})])
+    assert sorted((one.line, one.instead) for one in report.findings if one.severity is CHANGE) == [
+        (2, "from django_tasks import chain, group"),
+        (8, "import django_tasks.result"),
+    ]
+    assert not any(one.edit for one in report.findings)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "def f(app): app.pk",
+        "def f(*app): app.pk",
+        "f = lambda app: app.pk",
+        "def f():\n    app = App()\n    app.pk",
+        "def f():\n    for app in apps: app.pk",
+        "def f():\n    from other import app\n    app.pk",
+        "def f():\n    try: ...\n    except E as app: app.pk",
+    ],
+)
+def test_a_variable_that_is_called_app_is_no_celery_app(tmp_path, function):
+    """A parameter or variable of a function hides the module's app there, and there alone."""
+    files = {"proj/celery.py": "from celery import Celery\napp = Celery()\n"}
+    files["shop/some.py"] = f"from proj.celery import app\n{function}\n\napp.amqp.queues\n"
+    last = files["shop/some.py"].count("\n")
+    found = [(one.line, one.what) for one in check_project([write(tmp_path, files)]).findings if one.path.endswith("some.py")]
+    assert found[1:] == [(last, "app.amqp.queues")]
+
+
+def test_an_app_that_a_function_makes_or_imports_is_one(tmp_path):
+    """Factories and imports inside functions bind the app itself."""
+    files = {"proj/celery.py": "from celery import Celery\ndef make():\n    app = Celery()\n    app.steps\n    return app\n"}
+    files["shop/some.py"] = "def f():\n    from proj.celery import app\n    app.steps\n"
+    assert [(line, what) for line, _, what, _ in findings(tmp_path, files) if what == "app.steps"] == [(4, "app.steps"), (3, "app.steps")]
+
+
+@pytest.mark.parametrize(
+    ("call", "severity", "instead"),
+    [
+        ("autodiscover_tasks()", LOOK, "the tasks module of every installed app"),
+        ("autodiscover_tasks(lambda: settings.INSTALLED_APPS)", LOOK, "the tasks module of every installed app"),
+        ("autodiscover_tasks(None, 'tasks')", LOOK, "the tasks module of every installed app"),
+        ("autodiscover_tasks(['a.b', 'c'], related_name='jobs')", CHANGE, "list them in CELERY_IMPORTS: a.b.jobs, c.jobs"),
+        ("autodiscover_tasks(('a',))", CHANGE, "list them in CELERY_IMPORTS: a.tasks"),
+        ("autodiscover_tasks(related_name='jobs')", CHANGE, "list the modules named jobs in CELERY_IMPORTS"),
+        ("autodiscover_tasks(lambda: plugins())", CHANGE, "list the modules that it finds in CELERY_IMPORTS"),
+    ],
+)
+def test_modules_that_only_autodiscover_tasks_finds_are_told(tmp_path, call, severity, instead):
+    """Without them a worker would not know their tasks."""
+    [(told, answer)] = said(tmp_path, f"from django_tasks import app\napp.{call}\n")
+    assert told is severity
+    assert instead in answer
+
+
+def test_a_class_for_all_tasks_of_an_app_is_told(tmp_path):
+    """Its effect would go with the app, silently."""
+    found = said(tmp_path, "from celery import Celery\napp = Celery('proj', task_cls='proj.tasks:Own', broker='redis://')\n")
+    assert "BROKER_URL. task_cls: `app.Task = ThatClass`" in found[1][1]
+
+
+def test_classes_that_derive_from_a_class_of_tasks_are_classes_of_tasks(tmp_path):
+    """However far away in the module Task is."""
+    text = "from django_tasks import Task\nclass A(Task): ...\nclass B(A):\n    Request = 1\n"
+    assert [(line, severity) for line, severity, _, _ in findings(tmp_path, {"shop/some.py": text})] == [
+        (2, COUNTS),
+        (3, COUNTS),
+        (4, CHANGE),
+    ]
+
+
+def test_a_docstring_and_the_name_of_a_service_are_no_commands(tmp_path):
+    """Only a text that something could run is."""
+    assert said(tmp_path, '"""celery status"""\ndef f():\n    "celery -A p worker"\n') == []
+    assert said(tmp_path, "The service `celerybeat` runs.\n\n- `celerybeat`\n", "README.md") == []
+
+
+def test_installed_apps_may_be_a_property(tmp_path):
+    """Settings in classes compute the list."""
+    text = "class Base:\n    @property\n    def INSTALLED_APPS(self):\n        apps = ['django_celery_beat']\n        return apps\n"
+    assert (3, CHANGE, "INSTALLED_APPS without django_tasks") in [one[:3] for one in findings(tmp_path, {"proj/settings.py": text})]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "severity"),
+    [
+        ("proj/queues.py", "CELERY_TASK_QUEUES = [Queue('celery'), Queue('mail')]\n", CHANGE),
+        ("Procfile", "w: celery -A proj worker -Q mail,celery -c 2\n", CHANGE),
+        ("compose.yml", '  command: ["celery", "-A", "proj", "worker", "--queues", "celery"]\n', CHANGE),
+        ("Procfile", "w: celery -A proj worker -Q mail,celery_slow\n", LOOK),
+        ("proj/queues.py", "CELERY_TASK_QUEUES = [Queue('mail')]\n", LOOK),
+    ],
+)
+def test_a_default_queue_that_nobody_would_consume_must_be_named(tmp_path, name, text, severity):
+    """Ours is called default: where workers are told to consume celery, what is sent would wait for ever."""
+    settings = "INSTALLED_APPS = ['django_celery_beat', 'django_tasks']\nCELERY_BROKER_URL = 'redis://'\n"
+    found = findings(tmp_path, {"proj/settings.py": settings, name: text})
+    assert [one[1] for one in found if one[2] == "TASK_DEFAULT_QUEUE is set nowhere"] == [severity]
+
+
+def test_a_logger_is_told_once(tmp_path):
+    """A key of LOGGING is a logger, and no path into Celery, too."""
+    assert said(tmp_path, "LOGGING = {'loggers': {'celery.worker.consumer.gossip': {'level': 'ERROR'}}}\n", "proj/settings.py") == [
+        (LOOK, '"django_tasks": our loggers lie below it')
+    ]
+
+
+def test_packages_that_watch_celery_are_told_by_their_extra(tmp_path):
+    """sentry-sdk[celery] and the like don't see our workers."""
+    text = "sentry-sdk[django,celery]==2\ndjango-structlog[celery]\ncelery-types\ncelerylike[redis]\n"
+    assert [line for line, _, _, _ in findings(tmp_path, {"requirements.txt": text})] == [1, 2, 3]
+
+
+def test_what_is_to_be_said_of_several_lines_is_said_once(tmp_path):
+    """People read one entry a file with all its lines; --json keeps an object a line."""
+    write(tmp_path, {"shop/some.py": "import celery\ncelery.uuid()\ncelery.uuid()\nx = celery.uuid(); celery.uuid()\n"})
+    _, text = run(str(tmp_path))
+    assert ":2: must change: celery.uuid (and in lines 3, 4)\n" in text
+    assert text.count("celery.uuid") == 1
+    _, document = run("--json", str(tmp_path))
+    assert [one["line"] for one in json.loads(document)] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("text", "severity", "instead"),
     [
-        ("CELERY_SEND_TASK_SENT_EVENT = True", LOOK, "no effect"),
+        ("CELERY_WORKER_HIJACK_ROOT_LOGGER = False", LOOK, "no effect"),
         ("CELERY_TASK_SERIALIZER = 'signed-pickle'", LOOK, "registered with kombu"),
         ("CELERY_BROKER_TRANSPORT_OPTIONS = {'visibility_timeout': HOUR, **more}", LOOK, "visibility_timeout"),
         ("CELERY_TASK_TIME_LIMIT = timedelta(hours=1)", COUNTS, "Seconds"),
@@ -378,7 +535,8 @@ def test_an_app_is_followed_through_the_modules_that_hand_it_on(tmp_path):
         ("celery -A proj -b redis://:pw@h worker", "python manage.py runworker; -b …: set BROKER_URL"),
         ("celery -A proj worker --frobnicate", "python manage.py runworker; --frobnicate: not known"),
         ("${CELERY_BIN} -A $APP multi start $NODES", "no counterpart: one service for each worker"),
-        ("celery -A proj flower", "Flower watches events"),
+        ("celery -A proj flower", "Flower stays as it is"),
+        ("celery -A proj events --dump -l info", "python manage.py tasks events --dump; -l info: not needed"),
         ("celeryd -c 3", "python manage.py runworker -c 3"),
         ("celery -A p worker -P ${POOL}", "python manage.py runworker -P ${POOL}; ${POOL} must be"),
         ("celery -A proj worker -c '", "python manage.py runworker"),
@@ -444,7 +602,10 @@ def test_every_option_that_is_kept_is_an_option_of_ours():
     }
 
 
-@pytest.mark.parametrize(("name", "theirs"), [("worker", celery_worker.worker), ("beat", celery_beat.beat), ("purge", celery_purge.purge)])
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [("worker", celery_worker.worker), ("beat", celery_beat.beat), ("purge", celery_purge.purge), ("events", celery_events.events)],
+)
 def test_every_option_of_celerys_has_an_answer(name, theirs):
     """No option of the installed Celery's command is unknown."""
     spellings = {spelling for option in theirs.params for spelling in (*option.opts, *option.secondary_opts) if spelling.startswith("-")}
@@ -506,11 +667,6 @@ def test_what_is_said_to_be_missing_is_missing():
     for name in COMMANDS_TO_COME:
         with pytest.raises(NotImplementedError):
             getattr(app.control, name)
-    with pytest.raises(NotImplementedError):
-        assert app.events
-    with pytest.raises(NotImplementedError):
-        app.connection()
-    assert set(_NOT_YET) == {"events", "connection"}
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if "comes with a later release" in command.note])
@@ -518,10 +674,3 @@ def test_what_is_said_to_come_later_is_not_there_yet(name):
     """When one of these commands comes, the table has to lose its line."""
     with pytest.raises(CommandError, match="later release"):
         call_command("tasks", name)
-
-
-def test_a_worker_refuses_to_send_events(settings):
-    """As the advice on -E and WORKER_SEND_TASK_EVENTS says."""
-    settings.DJANGO_TASKS = {"WORKER_SEND_TASK_EVENTS": True}
-    with pytest.raises(CommandError, match="events"):
-        call_command("runworker", "--drain", skip_checks=True)

@@ -64,7 +64,7 @@ def version_1(body, **headers):
 
 def test_the_headers_of_a_plain_call_are_celerys():
     """All headers of protocol 2 are there, with Celery's values for what is not set."""
-    envelope = sent(TaskMessage(id="1", task="a.b", args=(2, 3)))
+    envelope = sent(TaskMessage(id="1", task="a.b", args=(2, 3), ignore_result=False))
     assert envelope.headers == {
         "lang": "py",
         "task": "a.b",
@@ -86,7 +86,7 @@ def test_the_headers_of_a_plain_call_are_celerys():
         "stamped_headers": None,
         "stamps": {},
     }
-    json.dumps(envelope.headers)
+    json.dumps(dict(envelope.headers))
 
 
 def test_the_properties_are_celerys():
@@ -235,6 +235,8 @@ def test_a_body_that_is_no_call_is_invalid(body):
         {"expires": 5},
         {"timelimit": [1, 2, 3]},
         {"timelimit": 5},
+        {"timelimit": ["x", None]},
+        {"timelimit": [None, []]},
         {"retries": "many"},
     ],
     ids=repr,

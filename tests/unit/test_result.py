@@ -8,13 +8,22 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
-from django_tasks import AsyncResult, EagerResult, GroupResult, ResultSet, clock, exceptions, result_backends, states
+from django_tasks import AsyncResult, EagerResult, GroupResult, ResultSet, app, clock, exceptions, result_backends, states
 from django_tasks.context import Request, running
 from django_tasks.messages import TaskMessage, new_id
-from django_tasks.result import DependencyGraph, allow_join_result, denied_join_result, result_from_tuple, waiting
+from django_tasks.result import (
+    DependencyGraph,
+    ResultBase,
+    allow_join_result,
+    assert_will_not_block,
+    denied_join_result,
+    result_from_tuple,
+    waiting,
+)
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.disabled import DisabledResultBackend
 from django_tasks.result_backends.encoding import encode_value
@@ -107,6 +116,25 @@ def test_a_result_tells_all_that_is_kept(backend):
     assert result.children == [AsyncResult("c")]
     assert result.document()["result"] == [1]
     assert result.document()["children"] == ["c"]
+    assert {name: result.document()[name] for name in ("name", "args", "kwargs", "queue")} == {
+        "name": "t",
+        "args": [1],
+        "kwargs": {"k": 2},
+        "queue": "q",
+    }
+
+
+def test_stamps_of_a_result(backend):
+    """Stamps are a detail of a result; in Celery's document, which its guide reads, they lie beside the other fields and hide none."""
+    keep(backend, "a", value=5, stamps={"tenant": "acme", "ids": [1, 2], "result": "mine"})
+    result = AsyncResult("a")
+    assert result.stamps == {"tenant": "acme", "ids": [1, 2], "result": "mine"}
+    document = result._get_task_meta()
+    assert (document["tenant"], document["ids"], document["result"]) == ("acme", [1, 2], 5)
+    assert document["stamped_headers"] == ["tenant", "ids"]
+    keep(backend, "b", value=5)
+    assert AsyncResult("b").stamps == AsyncResult("unknown").stamps == {}
+    assert "stamped_headers" not in AsyncResult("b").document()
 
 
 def test_an_end_is_read_once(backend):
@@ -125,6 +153,36 @@ def test_a_result_needs_an_id():
     for bad in (None, ""):
         with pytest.raises(ValueError, match="needs a task's id"):
             AsyncResult(bad)
+
+
+def test_what_results_have_in_common(backend):
+    """Every kind is a ResultBase, knows the app, and says whether it joins natively; task_id may be set."""
+    result, eager = AsyncResult("a"), EagerResult("e", 1, states.SUCCESS)
+    sets = [ResultSet([result]), GroupResult("g", [eager]), ResultSet([])]
+    assert all(isinstance(each, ResultBase) and each.app is app for each in (result, eager, *sets))
+    assert not isinstance("a", ResultBase)
+    assert [each.supports_native_join for each in (result, eager, *sets)] == [True, False, True, False, None]
+    keep(backend, "a", value=1)
+    keep(backend, "b", value=2)
+    assert result.get() == 1
+    result.task_id = "b"
+    assert (result.id, result.get()) == ("b", 2)
+
+
+def test_revoking_by_stamps_is_a_command(backend, monkeypatch):
+    """revoke_by_stamped_headers gives its arguments to app.control; ``wait`` waits for this task, but not for ever."""
+    told = []
+    monkeypatch.setattr(app, "control", type("Control", (), {"revoke_by_stamped_headers": lambda _self, *a, **k: told.append((a, k))})())
+    result = AsyncResult("a")
+    result.revoke_by_stamped_headers({"tenant": ["x"]}, terminate=True, signal="SIGKILL", wait=True, timeout=0.01)
+    result.revoke_by_stamped_headers({"tenant": "y"})
+    keep(backend, "a", value=1)
+    result.revoke_by_stamped_headers({"tenant": "y"}, wait=True)
+    assert told == [
+        (({"tenant": ["x"]},), {"connection": None, "terminate": True, "signal": "SIGKILL"}),
+        (({"tenant": "y"},), {"connection": None, "terminate": False}),
+        (({"tenant": "y"},), {"connection": None, "terminate": False}),
+    ]
 
 
 def test_equality_and_text(backend):
@@ -218,6 +276,36 @@ def test_callbacks_of_get(backend):
     assert seen[2:] == [("a", 5)]
 
 
+def test_states_on_the_way_are_shown(backend):
+    """``on_message`` hears of each state that lasts, once, and of the end; ``on_interval`` is called in its own time."""
+    keep(backend, "a", "PROGRESS", {"done": 1})
+    seen, ticks = [], []
+
+    def hear(document):
+        seen.append((document["status"], document["result"]))
+        if len(seen) < 3:
+            keep(backend, "a", *[("PROGRESS", {"done": 2}), (states.SUCCESS, 5)][len(seen) - 1])
+
+    assert AsyncResult("a").get(timeout=10, on_message=hear, interval=60, on_interval=lambda: ticks.append(1)) == 5
+    assert seen == [("PROGRESS", {"done": 1}), ("PROGRESS", {"done": 2}), ("SUCCESS", 5)]
+    assert not ticks
+
+
+def test_a_set_shows_each_message(backend):
+    """``on_message`` is called for each task of a set, known before or not, also for the failure that ends the wait."""
+    results = many(backend, 1, 2)
+    results.add(GroupResult("g", [AsyncResult("late"), EagerResult("e", 3, states.SUCCESS)]))
+    seen = []
+    with soon(lambda: keep(backend, "late", value=4)):
+        assert results.get(timeout=10, on_message=lambda document: seen.append((document["task_id"], document["result"]))) == [1, 2, [4, 3]]
+    assert sorted(seen) == [("e", 3), ("late", 4), ("m0", 1), ("m1", 2)]
+    keep(backend, "f", states.FAILURE, ValueError("x"))
+    with pytest.raises(ValueError, match="x"):
+        ResultSet([AsyncResult("f")]).join_native(on_message=lambda document: seen.append(document["status"]))
+    assert seen[4:] == [states.FAILURE]
+    assert [document["result"] for _, document in many(backend, 1).iter_native(on_message=seen.append)] == [seen[5]["result"]] == [1]
+
+
 def test_on_interval_is_called_while_waiting(backend):
     """``on_interval`` is called every ``interval`` seconds, and its exception ends the wait."""
     ticks = []
@@ -264,8 +352,11 @@ def test_tasks_may_not_wait_for_tasks(backend):
         for wait in (result.get, group.get, group.join, lambda: next(group.iterate()), lambda: asyncio.run(group.aget())):
             with pytest.raises(RuntimeError, match="within a task"):
                 wait()
+        with pytest.raises(RuntimeError, match="within a task"):
+            assert_will_not_block()
         assert result.get(disable_sync_subtasks=False) == 5
         with allow_join_result():
+            assert_will_not_block()
             assert (result.get(), group.get()) == (5, [5])
             with denied_join_result(), pytest.raises(RuntimeError):
                 result.get()
@@ -384,6 +475,10 @@ def test_ids_of_a_family(backend):
     assert result_from_tuple(["x", None]) == AsyncResult("x")
     assert result_from_tuple(chained.parent) is chained.parent
     assert result_from_tuple(None) is None
+    other = MemoryResultBackend("other")
+    restored = result_from_tuple(["g", [wire]], app, backend=other)
+    assert (restored, restored[0].parent, restored[0].backend) == (GroupResult("g", [again]), again.parent, other)
+    assert result_from_tuple(("g", []), app=app) == GroupResult("g", [])
 
 
 def test_forget(backend):
@@ -659,6 +754,8 @@ def test_eager_results(backend):
             wait()
     with pytest.raises(Exception, match="only text"):
         EagerResult("g", "only text", states.FAILURE).get()
+    for state, error in ((states.IGNORED, exceptions.Ignore()), (states.REJECTED, exceptions.Reject())):
+        assert EagerResult("h", error, state).get() is None
     assert EagerResult("r", ValueError(), states.RETRY).ready()
     seen = []
     done.then(seen.append).get(callback=lambda *given: seen.append(given))
@@ -670,3 +767,11 @@ def test_eager_results(backend):
     with pytest.raises(exceptions.TaskRevokedError):
         done.get()
     assert backend.calls == []
+
+
+def test_a_result_of_a_uuid():
+    """Ids out of Django's URLs and UUID fields are those of their text; other kinds are refused."""
+    one = UUID(int=7)
+    assert AsyncResult(one).id == str(one)
+    with pytest.raises(TypeError, match="text or a UUID"):
+        AsyncResult(3)

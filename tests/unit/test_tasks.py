@@ -4,13 +4,15 @@ import asyncio
 import inspect
 import pickle
 from datetime import UTC, datetime, timedelta
+from typing import get_type_hints
 
 import pytest
 from django.test import override_settings
 
+from django_tasks.application import app
 from django_tasks.context import Request, current_request, running
-from django_tasks.exceptions import AlreadyRegistered, EncodeError, Ignore, MaxRetriesExceededError, Retry
-from django_tasks.messages import TaskMessage
+from django_tasks.exceptions import AlreadyRegistered, ContentDisallowed, EncodeError, Ignore, MaxRetriesExceededError, Retry
+from django_tasks.messages import TaskMessage, shown_arguments
 from django_tasks.registry import registry
 from django_tasks.states import RETRY
 from django_tasks.tasks import Task, register, shared_task, task_name
@@ -45,7 +47,7 @@ def add():
 
 def request_for(task, **fields):
     """Return a request as a worker makes it."""
-    return Request(message=TaskMessage(**{"id": "the-id", "task": task.name, "root_id": "the-root", **fields}), task=task)
+    return Request(message=TaskMessage(**{"id": "the-id", "task": task.name, "root_id": "the-root", **fields}), definition=task)
 
 
 class TestDeclaring:
@@ -175,6 +177,63 @@ class TestDeclaring:
         """A name by position is a mistake that is explained."""
         with pytest.raises(TypeError, match="by name"):
             shared_task("t.x")
+
+    def test_registering_by_the_registry(self):
+        """``app.tasks.register`` makes a class's instance complete: its arguments are checked, its errors retried."""
+
+        class Failing(Task):
+            name = "t.failing"
+            autoretry_for = (ZeroDivisionError,)
+            max_retries = 2
+            tries = 0
+
+            def run(self, x):
+                self.tries += 1
+                return x / 0
+
+        task = registry.register(Failing)
+        assert registry["t.failing"] is task
+        assert registry.register(task) is task
+        assert task.apply((1,)).state == "FAILURE"
+        assert task.tries == 3
+        with pytest.raises(TypeError, match="failing"):
+            task.delay()
+
+    def test_names_and_class_of_the_project(self, monkeypatch):
+        """The app's own task class and way of naming count for tasks that give none."""
+
+        class Ours(Task):
+            db = "cached"
+
+        monkeypatch.setattr(Task.app, "Task", Ours)
+        monkeypatch.setattr(Task.app, "gen_task_name", lambda name, module: f"{module.removeprefix('tests.unit.')}:{name}")
+
+        @shared_task(bind=True)
+        def rows(self):
+            return self.db
+
+        class Other(Task):
+            def run(self):
+                return 1
+
+        assert (rows.name, rows.apply().get()) == ("test_tasks:rows", "cached")
+        assert register(Other()).name == "test_tasks:Other"
+        assert not isinstance(shared_task(base=Task)(lambda: 1), Ours)
+
+    def test_annotations_are_the_functions(self):
+        """What reads annotations reads those of the function."""
+
+        @shared_task
+        def typed(x: int, y: str = "") -> float:
+            return 1.0
+
+        assert get_type_hints(typed) == {"x": int, "y": str, "return": float}
+
+    def test_no_backend_of_its_own(self):
+        """There is one result backend, so a task that asks for another is not accepted silently."""
+        with pytest.raises(TypeError, match="RESULT_BACKEND"):
+            shared_task(name="t.elsewhere", backend="redis://")(lambda: 1)
+        shared_task(name="t.here", backend=None)(lambda: 1)
 
 
 class TestAttributesFromSettings:
@@ -490,8 +549,86 @@ class TestRunningHere:
         assert add.request.called_directly
         assert add.request.id is None
 
+    def test_pushed_requests(self, add):
+        """A test can make a request the task's, and look at what the function does with it."""
+
+        @shared_task(name="t.shown", bind=True)
+        def shown(self):
+            return self.request.id, self.request.retries, self.request.foo
+
+        shown.push_request(id="mine", retries=2)
+        shown.request.foo = 3
+        try:
+            assert shown.run() == ("mine", 2, 3)
+            assert add.request.id is None
+            assert current_request() is None
+        finally:
+            shown.pop_request()
+        assert shown.request.id is None
+        with pytest.raises(IndexError, match="shown"):
+            shown.pop_request()
+
+    def test_direct_call_knows_its_arguments(self):
+        """The request of a direct call has the arguments."""
+
+        @shared_task(name="t.look", bind=True)
+        def look(self, x, y=0):
+            return self.request.args, self.request.kwargs
+
+        assert look(1, y=2) == ((1,), {"y": 2})
+
 
 class TestEager:
+    def test_ended_chain(self, world, add):
+        """A task ends the chain that it is a step of."""
+
+        @shared_task(name="t.last", bind=True)
+        def last(self):
+            self.request.chain = None
+            return 1
+
+        (last.s() | add.s(2)).apply_async()
+        world.run()
+        assert [message.task for message in world.ran] == ["t.last"]
+
+    def test_returned_retry(self, world):
+        """``return self.retry(throw=False)`` runs the task again, too, and the caller gets what comes of it."""
+        tries = []
+
+        @shared_task(name="t.quiet", bind=True)
+        def quiet(self):
+            tries.append(self.request.retries)
+            return "done" if len(tries) == 3 else self.retry(exc=ValueError("x"), throw=False)
+
+        assert quiet.apply().get() == "done"
+        assert tries == [0, 1, 2]
+
+    def test_other_serializers(self):
+        """Arguments travel in the task's serializer, where the project accepts it."""
+
+        @shared_task(name="t.set", serializer="pickle")
+        def kind(value):
+            return type(value).__name__
+
+        with override_settings(DJANGO_TASKS={"TASK_ALWAYS_EAGER": True, "ACCEPT_CONTENT": ["json", "pickle"]}):
+            assert kind.delay({1}).get() == "set"
+        with override_settings(DJANGO_TASKS={"TASK_ALWAYS_EAGER": True}), pytest.raises(ContentDisallowed, match="pickle"):
+            kind.delay({1})
+
+    def test_success_handler_that_fails(self):
+        """Who runs tasks eagerly sees the handler's error."""
+
+        class Handling(Task):
+            def on_success(self, retval, task_id, args, kwargs):
+                raise ValueError("handler")
+
+        @shared_task(name="t.handled", base=Handling)
+        def handled():
+            return 1
+
+        with pytest.raises(ValueError, match="handler"):
+            handled.apply(throw=True)
+
     def test_apply_returns_a_ready_result(self, world, add):
         """apply() runs the task here and returns its result; nothing is sent or stored."""
         result = add.apply((2, 3))
@@ -599,13 +736,14 @@ class TestEager:
 
 class TestRetry:
     def test_message_of_the_next_try(self, add):
-        """A retry keeps the message but for one retry more, a later time, and itself as the parent."""
+        """A retry keeps the message, its parent too, but for one retry more and a later time."""
         request = request_for(
             add,
             args=(1,),
             kwargs={"y": 2},
             queue="q",
             priority=4,
+            parent_id="the-parent",
             group="g",
             group_index=1,
             time_limit=9,
@@ -618,7 +756,7 @@ class TestRetry:
         with running(request), pytest.raises(Retry) as caught:
             add.retry(countdown=30, exc=ValueError("x"))
         message = caught.value.task_message
-        assert (message.id, message.retries, message.parent_id, message.root_id) == ("the-id", 1, "the-id", "the-root")
+        assert (message.id, message.retries, message.parent_id, message.root_id) == ("the-id", 1, "the-parent", "the-root")
         for name in ("args", "kwargs", "queue", "priority", "group", "group_index", "time_limit", "headers", "embed", "expires", "stamps"):
             assert getattr(message, name) == getattr(request.message, name)
         assert timedelta(seconds=25) < message.eta - datetime.now(UTC) <= timedelta(seconds=30)
@@ -641,6 +779,67 @@ class TestRetry:
         with running(request_for(add, args=(1, 2))), pytest.raises(Retry) as caught:
             add.retry(kwargs={"y": 3})
         assert (caught.value.task_message.args, dict(caught.value.task_message.kwargs)) == ((1, 3), {})
+
+    def test_exception_classes(self, add):
+        """``exc`` may be a class, as after ``raise``."""
+        with running(request_for(add)), pytest.raises(Retry) as caught:
+            add.retry(exc=ConnectionError)
+        assert isinstance(caught.value.exc, ConnectionError)
+        with running(request_for(add)), pytest.raises(ConnectionError):
+            add.retry(exc=ConnectionError, max_retries=0)
+
+    @pytest.mark.parametrize("wrong", [{"args": ValueError("x")}, {"args": "ab"}, {"kwargs": [1]}])
+    def test_arguments_of_the_wrong_kind(self, add, wrong):
+        """An exception given by position, as if it were ``exc``, is refused where it happens, not where messages are sent."""
+        with running(request_for(add)), pytest.raises(TypeError, match="add: retry"):
+            add.retry(**wrong)
+
+    def test_what_the_caller_hides_stays_hidden(self, world):
+        """Texts given in the place of arguments are what is kept of them: in retries, states and errors."""
+
+        @shared_task(name="t.pay", bind=True, max_retries=1)
+        def pay(self, account, card=None):
+            self.update_state(state="ASKING")
+            raise self.retry(args=("secret 3",), kwargs={"card": "secret 4"}, countdown=0)
+
+        result = pay.apply_async(("secret 1",), {"card": "secret 2"}, argsrepr="('***',)", kwargsrepr="{'card': '***'}")
+        world.step()
+        assert world.messages[1].argsrepr == "('***',)"
+        meta = world.results.metas[result.id]
+        assert "secret" not in f"{meta.args}{meta.kwargs}"
+        with pytest.raises(MaxRetriesExceededError) as caught:
+            raise world.step().value
+        assert "secret" not in str(caught.value)
+        assert "***" in str(caught.value)
+
+    def test_hidden_arguments_stay_hidden_in_a_signature_of_the_request(self, world, add):
+        """What is sent again by ``signature_from_request`` must show no more of its arguments than what came."""
+        add.apply_async((1234,), {"y": 5678}, argsrepr="(***,)", kwargsrepr="{***}")
+        [came] = world.messages
+        with running(request_for(add, **{name: getattr(came, name) for name in ("args", "kwargs", "argsrepr", "kwargsrepr", "headers")})):
+            add.signature_from_request().apply_async()
+        [_, again] = world.messages
+        assert (list(again.args), dict(again.kwargs)) == ([1234], {"y": 5678})
+        assert shown_arguments(again) == ("(***,)", "{***}")
+
+    def test_notes_of_dead_lettering_stay_behind(self, add):
+        """RabbitMQ would take the next try, sent with them, for a message that goes in circles, and drop it."""
+        headers = {"x-death": [{"count": 1}], "x-first-death-queue": "q", "x-last-death-reason": "expired", "mine": 1}
+        with running(request_for(add, headers=headers)), pytest.raises(Retry) as caught:
+            add.retry()
+        assert caught.value.task_message.headers == {"mine": 1}
+        with running(request_for(add, headers=headers)), pytest.raises(Retry) as caught:
+            add.retry(headers={"more": 2})
+        assert caught.value.task_message.headers == {"mine": 1, "more": 2}
+
+    def test_pushed_requests_are_sent_at_once(self, world, add):
+        """No run follows that could send the next try."""
+        add.push_request(id="pushed", args=(1,), kwargs={}, called_directly=False)
+        try:
+            add.retry(throw=False, countdown=0)
+        finally:
+            add.pop_request()
+        assert [(message.id, message.retries) for message in world.messages] == [("pushed", 1)]
 
     def test_unknown_option(self, add):
         """An option that retry() doesn't have is refused."""
@@ -815,6 +1014,20 @@ class TestFromInside:
         add.update_state(state="PROGRESS")
         assert not world.results.metas
 
+    def test_update_state_with_a_traceback(self, world, add):
+        """A task that stores its own failure says where it happened."""
+        add.update_state("other", "FAILURE", {"exc_type": "ValueError", "exc_message": ["x"]}, traceback="line 1")
+        assert (world.results.metas["other"].status, world.results.metas["other"].traceback) == ("FAILURE", "line 1")
+
+    def test_update_state_of_a_pushed_request(self, world, add):
+        """What counts is the id."""
+        add.push_request(id="pushed")
+        try:
+            add.update_state(state="CUSTOM")
+        finally:
+            add.pop_request()
+        assert world.results.metas["pushed"].status == "CUSTOM"
+
     def test_update_state_needs_a_state(self, world, add):
         """A state is what update_state is for."""
         with running(request_for(add)), pytest.raises(TypeError, match="needs a state"):
@@ -940,12 +1153,6 @@ class TestFromInside:
         with running(request_for(add)), pytest.raises(ValueError, match="no part of a chord"):
             add.add_to_chord(add.s(1, 1))
 
-    def test_send_event(self, add):
-        """Events come later: nothing happens unless the settings ask for them."""
-        add.send_event("task-mine", x=1)
-        with override_settings(DJANGO_TASKS={"WORKER_SEND_TASK_EVENTS": True}), pytest.raises(NotImplementedError):
-            add.send_event("task-mine")
-
     def test_signature_from_request(self, add):
         """A request can be made into a signature that calls the task in the same way."""
         sig = add.signature_from_request(request_for(add, args=(1,), queue="q", priority=2), kwargs={"y": 3}, countdown=5)
@@ -972,9 +1179,40 @@ class TestPydantic:
 
         order.__annotations__.update(order=Order, other=Order | None, **{"return": Order})
         task = shared_task(name="t.order", pydantic=True)(order)
+        assert get_type_hints(task)["order"] is Order
         result = task.delay(Order(number=1), other=Order(number=2, note="x"))
         assert list(world.messages[0].args) == [{"number": 1, "note": None}]
         world.run()
         assert world.value(result) == {"number": 3, "note": None}
         assert task.apply(({"number": "7"},)).get() == {"number": 7, "note": None}
         assert task.apply(({"number": "x"},)).state == "FAILURE"
+
+    def test_options(self):
+        """Strict validation, a context for validators, with the app and the task's name in it, and options of the dump."""
+        pydantic = pytest.importorskip("pydantic")
+        contexts = []
+
+        class Number(pydantic.BaseModel):
+            value: int
+            note: str | None = None
+
+            @pydantic.model_validator(mode="after")
+            def _look(self, info: pydantic.ValidationInfo):
+                contexts.append(dict(info.context))
+                info.context["changed"] = True
+                return self
+
+        def number(given):
+            return given
+
+        number.__annotations__.update(given=Number, **{"return": Number})
+        own = {"mine": 1}
+        options = {"pydantic": True, "pydantic_context": own, "pydantic_dump_kwargs": {"exclude_none": True}}
+        task = shared_task(name="t.number", **options)(number)
+        for _ in range(2):
+            assert task.apply(({"value": "3"},)).get() == {"value": 3}
+        assert contexts == [{"mine": 1, "celery_app": app, "celery_task_name": "t.number"}] * 2
+        assert own == {"mine": 1}
+        strict = shared_task(name="t.strict", pydantic_strict=True, **options)(number)
+        assert strict.apply(({"value": "3"},)).state == "FAILURE"
+        assert strict.apply(({"value": 3},)).state == "SUCCESS"

@@ -8,7 +8,7 @@ import pytest
 
 from django_tasks import app, chain, chord, clock, group, shared_task
 from django_tasks.exceptions import Reject
-from django_tasks.testing import assert_not_published, assert_published, in_memory, published, run_pending
+from django_tasks.testing import TasksMixin, assert_not_published, assert_published, in_memory, published, run_pending
 from tests.sampleapp.tasks import add, fail, nap_async, total
 
 seen = []
@@ -233,6 +233,29 @@ def test_a_failed_assertion_says_what_was_published_instead(queue, wanted, said)
         queue.assert_published(**wanted)
     assert said in str(failed.value)
     assert "  1. tests.sampleapp.tasks.add(1, 2)  queue='default', countdown=60" in str(failed.value)
+
+
+def test_every_way_to_assert_takes_the_same_criteria(queue):
+    """The queue, the plain functions and the mixin look for the same things; a misspelt criterion is an error, not a match."""
+
+    class Tests(TasksMixin):
+        def runTest(self):
+            self.tasks = queue
+            for found in (self.assertPublished, queue.assert_published, assert_published):
+                assert len(found(add, args=[1, 2], queue="q", priority=5, countdown=60, times=1)) == 1
+            for absent in (self.assertNotPublished, queue.assert_not_published, assert_not_published):
+                absent(add, queue="other")
+                absent(add, priority=6)
+                with pytest.raises(AssertionError, match="was published once"):
+                    absent(add, countdown=60)
+                with pytest.raises(TypeError, match="prority"):
+                    absent(add, prority=5)
+            chain(add.s(1, 1), add.s(1)).delay()
+            assert len(self.run_pending(until_empty=False)) == 1
+            assert len(run_pending(1, until_empty=False, now=timedelta(hours=1))) == 1
+
+    add.apply_async((1, 2), queue="q", priority=5, countdown=60)
+    Tests().runTest()
 
 
 def test_an_unwanted_publication_is_shown(queue):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from django.test import override_settings
 
+from django_tasks import AsyncResult
 from django_tasks.application import app
 from django_tasks.conf import settings
 from django_tasks.testing import eager, in_memory
@@ -78,3 +79,10 @@ def test_the_package_offers_what_it_lists():
     assert sorted(name for names in testing._HOMES.values() for name in names) == sorted(testing.__all__)
     with pytest.raises(AttributeError, match="'nothing'"):
         testing.nothing  # noqa: B018
+
+
+def test_what_is_stored_of_eager_tasks_says_as_much_as_a_workers():
+    """A stored eager result has the task's name and arguments, as one that a worker has stored."""
+    with in_memory(), eager(store_results=True):
+        kept = AsyncResult(add.delay(1, y=2).id)
+        assert (kept.get(timeout=0), kept.name, kept.args, kept.kwargs) == (3, add.name, [1], {"y": 2})

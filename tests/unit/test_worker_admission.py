@@ -9,7 +9,7 @@ import pytest
 
 from django_tasks import clock
 from django_tasks.exceptions import ContentDisallowed, DecodeError, NotRegistered, TaskRevokedError, WorkerLostError
-from django_tasks.messages import DELIVERY_COUNT, UNKNOWN_SINCE, Delivery, Destination, TaskMessage
+from django_tasks.messages import DELIVERY_COUNT, LIFTED, UNKNOWN_SINCE, Delivery, Destination, TaskMessage
 from django_tasks.protocol import encode
 from django_tasks.worker.admission import Admission, Answer
 from django_tasks.worker.ratelimits import RateLimits
@@ -39,7 +39,13 @@ def test_what_may_run_becomes_a_request() -> None:
     requests, verdicts = admission().admit([delivery()])
     assert not verdicts
     (request,) = requests
-    assert (request.task, request.id, list(request.args or ()), request.hostname, request.worker_pid) == (KNOWN, "id-1", [1], "w@h", 7)
+    assert (request.definition, request.id, list(request.args or ()), request.hostname, request.worker_pid) == (
+        KNOWN,
+        "id-1",
+        [1],
+        "w@h",
+        7,
+    )
 
 
 def test_order_is_kept() -> None:
@@ -79,10 +85,21 @@ def test_a_body_that_cannot_be_read_is_unreadable() -> None:
 def test_a_revoked_task_is_refused() -> None:
     """Ids that were revoked don't run; others do."""
     revoked = RevokedTasks()
-    revoked.add(["id-1"])
+    revoked.add({"id-1": 1})
     requests, (verdict,) = admission(revoked=revoked).admit([delivery(), delivery(id="id-2")])
     assert [request.id for request in requests] == ["id-2"]
     assert verdict.answer is Answer.REVOKED
+
+
+@pytest.mark.parametrize(("lifted", "runs"), [(1, False), (2, True), (3, True), ("2", False), (None, False)])
+def test_a_revocation_that_was_lifted(lifted: Any, runs: bool) -> None:
+    """A message that was sent after it runs, though this process remembers it; a later revocation counts again."""
+    revoked = RevokedTasks()
+    revoked.add({"id-1": 2})
+    requests, verdicts = admission(revoked=revoked).admit([delivery(headers={LIFTED: lifted})])
+    assert (len(requests), [verdict.answer for verdict in verdicts]) == ((1, []) if runs else (0, [Answer.REVOKED]))
+    revoked.add({"id-1": 7})
+    assert not admission(revoked=revoked).admit([delivery(headers={LIFTED: lifted})])[0]
 
 
 def test_an_early_message_is_put_aside_until_its_time() -> None:
@@ -99,6 +116,14 @@ def test_a_task_over_its_rate_waits_for_its_token() -> None:
     assert verdict.answer is Answer.LIMITED
     assert verdict.until is not None
     assert timedelta(seconds=58) < verdict.until - clock.now() <= timedelta(seconds=60)
+
+
+def test_a_rate_that_cant_be_read_limits_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Every message gets its verdict: an error on the way would keep all that came with it, and be taken for the broker's."""
+    monkeypatch.setattr(LIMITED, "rate_limit", "fast")
+    requests, verdicts = admission().admit([delivery(task="limited"), delivery()])
+    assert (len(requests), list(verdicts)) == (2, [])
+    assert "limited[id-1] runs without a limit" in caplog.text
 
 
 def seen_first(seconds_ago: float, **fields: Any) -> Delivery:

@@ -81,7 +81,7 @@ class World:
         """Build the outcome of a run; with one follower."""
         delivery = settlement.delivery if settlement else self.delivery()
         message = TaskMessage(**{"id": str(uuid4()), "task": "tests.completer.part", "queue": "q", **fields})
-        request = Request(message=message, delivery=delivery, hostname="w@h", task=part)
+        request = Request(message=message, delivery=delivery, hostname="w@h", definition=part)
         followups = Followups([TaskMessage(id="next", task="tests.completer.body")])
         return Outcome(request=request, state=state, result="1", followups=followups, settlement=settlement)
 

@@ -16,6 +16,7 @@ from django_tasks.messages import Death, Delivery, Destination, Disposition, Env
 from django_tasks.protocol import encode
 from django_tasks.registry import registry
 from django_tasks.worker.admission import Admission
+from django_tasks.worker.announcing import Announcer
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.consumerthread import ConsumerThread
 from django_tasks.worker.options import WorkerOptions
@@ -99,6 +100,7 @@ class Rig:
             revoked=revoked,
             pool=self.pool,
             block=self.block,
+            announcer=Announcer("w@h", on=False),
             make_completer=lambda wake: self._completer(broker, wake),
         )
         self.consumer = Consuming()
@@ -274,3 +276,42 @@ def test_a_request_is_what_the_pool_gets(rig: Rig) -> None:
     (request,) = rig.pool._waiting
     assert isinstance(request, Request)
     assert request.delivery is sent
+
+
+def stamped(task: Any, **stamps: Any) -> Delivery:
+    """Build the delivery of a call with stamps."""
+    return delivery(task, stamped_headers=list(stamps), stamps=stamps)
+
+
+@pytest.mark.parametrize("command", ["stamps", "ids"])
+def test_what_waits_here_is_revoked(rig: Rig, command: str) -> None:
+    """Whether or not it is acknowledged already; the rest waits on."""
+    refused = [stamped(late, tenant="acme"), stamped(early, tenant=["zeta", "acme"])]
+    kept = [stamped(late, tenant="other"), stamped(early, tenant="other")]
+    rig.take(*refused, *kept)
+    rig.consumer.settled.clear()
+    if command == "stamps":
+        rig.thread.command({"do": "revoked_stamps", "stamps": [["tenant", '"acme"']], "stop": []})
+    else:
+        rig.thread.command({"do": "revoked", "tasks": {one.envelope.headers["id"]: 1 for one in refused}})
+    rig.thread._obey()
+    rig.take()
+    assert [state(one) for one in (*refused, *kept)] == [states.REVOKED] * 2 + [states.PENDING] * 2
+    assert sorted(rig.waiting()) == ["tests.consumer.early", "tests.consumer.late"]
+    assert rig.settled() == [Disposition.ACK]
+
+
+def test_the_supervisor_is_told_which_running_tasks_have_a_stamp(rig: Rig) -> None:
+    """Those that are to be stopped, by their ids; other revoked stamps let run what runs."""
+    answers: list[Any] = []
+    rig.thread.answer = answers.append
+    found = stamped(late, tenant="acme", run=1)
+    rig.take(found)
+    rig.pool._occupy(0, rig.pool._waiting.popleft())
+    rig.thread.command({"do": "revoked_stamps", "stamps": [["tenant", '"acme"']], "stop": []})
+    rig.thread.command({"do": "revoked_stamps", "stamps": [["run", "1"], ["run", "2"]], "stop": [["run", "2"]]})
+    rig.thread._obey()
+    assert answers == []
+    rig.thread.command({"do": "revoked_stamps", "stamps": [["run", "1"]], "stop": [["run", "1"]]})
+    rig.thread._obey()
+    assert answers == [{"do": "terminate", "task_id": found.envelope.headers["id"]}]

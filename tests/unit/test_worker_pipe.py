@@ -31,12 +31,12 @@ def test_sending_never_blocks(ends: Ends) -> None:
     """More than the socket takes is kept, and arrives once the other side reads."""
     ours, theirs = ends
     for number in range(5000):
-        ours.send({"do": "revoked", "task_ids": [f"{number:0100}"]})
+        ours.send({"do": "queues", "queues": [f"{number:0100}"]})
     received: list[dict[str, object]] = []
     while len(received) < 5000:
         ours.push()
         received += theirs.receive()
-    assert [int(command["task_ids"][0]) for command in received] == list(range(5000))  # type: ignore[index]
+    assert [int(command["queues"][0]) for command in received] == list(range(5000))  # type: ignore[index]
 
 
 def test_the_end_of_the_other_side_is_noticed(ends: Ends) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django_tasks import clock
 from django_tasks.worker.options import WorkerOptions
-from django_tasks.worker.prefetch import MOST, Prefetch
+from django_tasks.worker.prefetch import MOST, MOST_FROM_A_BROKER, Prefetch
 
 
 class FakePool:
@@ -49,6 +49,15 @@ def test_short_tasks_are_claimed_by_the_hundred() -> None:
     tiny = prefetch(pool)
     tiny.ran(0.0)
     assert tiny.room() == MOST
+
+
+def test_a_bound_of_its_own_is_kept() -> None:
+    """A message broker's messages are claimed in smaller portions; fewer are claimed only for longer tasks."""
+    ahead = Prefetch(FakePool(2), WorkerOptions(name="w", queues=("q",), prefetch_window=0.1), MOST_FROM_A_BROKER)  # type: ignore[arg-type]
+    ahead.ran(0.0)
+    assert ahead.room() == 2 * MOST_FROM_A_BROKER
+    ahead.ran(0.004)
+    assert ahead.room() == 2 * 50
 
 
 def test_a_claim_waits_until_half_of_the_last_one_is_done() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from django_tasks.messages import TaskMessage
 from django_tasks.worker.ratelimits import RateLimits, parse_rate
 from django_tasks.worker.revoked import RevokedTasks
 
@@ -45,6 +46,7 @@ def test_a_task_without_a_bucket_has_no_limit() -> None:
 def test_the_oldest_revocations_are_forgotten_first() -> None:
     """The memory is bounded, and an id that is revoked again counts as new."""
     revoked = RevokedTasks(limit=3)
-    revoked.add(["a", "b", "c", "a", "d"])
-    assert [task in revoked for task in "abcd"] == [True, False, True, True]
+    revoked.add({"a": 1, "b": 2, "c": 3})
+    revoked.add({"a": 4, "d": 5})
+    assert [revoked.forbids(TaskMessage(id=task, task="t")) for task in "abcd"] == [True, False, True, True]
     assert len(revoked) == 3

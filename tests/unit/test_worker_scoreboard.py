@@ -21,6 +21,14 @@ def test_blocks_do_not_touch_each_other() -> None:
     assert [len(line.task_id) for line in board[1].running()] == [256, 256]
 
 
+def test_a_task_may_have_any_id() -> None:
+    """Half a surrogate pair in an id, as JSON can carry it, does not end the worker's process; the id is read as it was."""
+    block = Scoreboard(1, 1)[0]
+    block.begin(0, "odd \ud800", "1", 0.0, None, "part \udfff")
+    (line,) = block.running()
+    assert (line.task_id, line.awaited) == ("odd \ud800", "part \udfff")
+
+
 def test_only_lines_with_a_passed_deadline_are_overdue() -> None:
     """A task without a limit is never overdue; one with a limit is from that moment on."""
     block = Scoreboard(1, 3)[0]

@@ -1,10 +1,11 @@
 """A worker of a few lines for the tests of workflows: real executor, real wire format, a dictionary for results."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from django_tasks import client, result_backends, routing
-from django_tasks.canvas.chords import resolve
+from django_tasks.canvas.completion import resolve
 from django_tasks.canvas.links import followups
 from django_tasks.context import Request
 from django_tasks.executor import Executor
@@ -42,11 +43,14 @@ class Results:
         """Return a group's tuples."""
         return self.groups.get(group_id)
 
-    def open_chord(self, group_id: str, size: int, body: Any) -> None:
+    def check_chords(self) -> None:
+        """Chords are counted here."""
+
+    def open_chord(self, group_id: str, size: int, body: Any, parts: Sequence[str] = ()) -> None:
         """Expect a chord's parts."""
         self.chords.setdefault(group_id, [size, body])
 
-    def grow_chord(self, group_id: str, by: int) -> None:
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect more parts."""
         self.chords[group_id][0] += by
 
@@ -104,7 +108,7 @@ class World:
         """Run the next message."""
         message = self.queue.popleft()
         self.ran.append(message)
-        request = Request(message=message, task=registry[message.task], hostname="w1@here")
+        request = Request(message=message, definition=registry[message.task], hostname="w1@here")
         outcome = self._executor.execute(request)
         self._complete(request, outcome)
         return outcome
@@ -127,15 +131,19 @@ class World:
                     children=list(request.children),
                 )
             )
-        sent = list(outcome.followups.messages)
+        sent, opened = list(outcome.followups.messages), list(outcome.followups.chords)
         while metas:
             self.results.store(metas)
             parts = [meta for meta in metas if meta.chord is not None and meta.status in READY_STATES]
             metas = []
             for ready in self.results.count_chord_parts(parts):
-                resolution = resolve(ready)
+                last = [part.task_id for part in parts if part.group_id == ready.group_id][-1]
+                resolution = resolve(ready, last)
                 sent.extend(resolution.messages)
+                opened.extend(resolution.chords)
                 metas.extend(resolution.metas)
+        for chord in opened:
+            chord.open(self.results)
         if sent:
             self.publish(sent)
 

@@ -117,10 +117,10 @@ def a_failure_in_a_chord_in_a_chord(t: Any) -> Any:
     return stored(t.chord([t.chord([t.fail.s(), ident(t, 1)], t.total.s()), ident(t, 3)], t.total.s()).apply_async())
 
 
-@gives(["FAILURE", "FAILURE"])
+@gives(["FAILURE", "FAILURE", BAD, BAD])
 def a_failure_before_a_group_body(t: Any) -> Any:
     result = t.chord([t.fail.s(), ident(t, 2)], t.group(t.total.s(), t.same.s())).apply_async()
-    return states(t, *result.results)
+    return [*states(t, *result.results), *(stored(member) for member in result.results)]
 
 
 @gives(BAD)

@@ -166,6 +166,38 @@ def reject_and_requeue(t: Any) -> Any:
     return [outcome_of(t.reject_once.delay(key)), noted().count(key)]
 
 
+@gives(["Reject", "FAILURE", 1])
+def reject_for_good(t: Any) -> Any:
+    key = str(uuid4())
+    result = t.reject.delay(key)
+    return [outcome_of(result).split(":")[0], result.state, noted().count(key)]
+
+
+@gives(["about", 60, 50])
+def what_a_task_knows_of_its_run(t: Any) -> Any:
+    return t.about.s().set(time_limit=60, soft_time_limit=50)
+
+
+@gives(["stopped", 0])
+def a_chain_that_a_step_ends(t: Any) -> Any:
+    key = str(uuid4())
+    result = t.chain(t.stop.s("stopped"), t.leave_result.s(key)).apply_async()
+    stopped = outcome_of(result.parent)
+    # What the worker might have sent lies in the queue before this.
+    outcome_of(t.same.delay())
+    return [stopped, sum(key in line for line in noted())]
+
+
+@gives("done")
+def a_success_whose_handler_fails(t: Any) -> Any:
+    return t.handled_carelessly.s()
+
+
+@gives(1)
+def a_result_that_the_call_wants(t: Any) -> Any:
+    return t.forgettable.s(str(uuid4())).set(ignore_result=False)
+
+
 @gives(None)
 def an_ignored_result(t: Any) -> Any:
     key = str(uuid4())

@@ -12,6 +12,14 @@ RESULTS = Table()
 gives = RESULTS.gives
 
 
+def _ended(last: Any) -> None:
+    """Wait for every step of a chain: Celery stores a step's result, and with it its children, after it sent the next step."""
+    step = last
+    while step is not None:
+        step.get(timeout=PATIENCE)
+        step = step.parent
+
+
 @gives([8, 4, 2, None])
 def parents_of_a_chain(t: Any) -> Any:
     last = (t.add.s(1, 1) | t.double.s() | t.double.s()).apply_async()
@@ -33,17 +41,25 @@ def ids_of_a_family(t: Any) -> Any:
     return [root == first.id == parent, own == last.id]
 
 
+@gives([True, True, True])
+def ids_of_a_bodys_family(t: Any) -> Any:
+    last = (t.family.s() | t.group(t.family.s(), t.family.s()) | t.family.s()).apply_async()
+    root, parent, own, _ = last.get(timeout=PATIENCE)
+    header = last.parent
+    return [root == header.parent.id, parent in [part.id for part in header.results], own == last.id]
+
+
 @gives([True, True])
 def children_of_a_step(t: Any) -> Any:
     last = (t.add.s(1, 1) | t.double.s()).apply_async()
-    last.get(timeout=PATIENCE)
+    _ended(last)
     return [[child.id for child in last.parent.children] == [last.id], not last.children]
 
 
 @gives([[2, 4, 8], 8])
 def collect_and_get_leaf(t: Any) -> Any:
     last = (t.add.s(1, 1) | t.double.s() | t.double.s()).apply_async()
-    last.get(timeout=PATIENCE)
+    _ended(last)
     first = last.parent.parent
     return [[value for _, value in first.collect()], first.get_leaf()]
 
@@ -51,7 +67,7 @@ def collect_and_get_leaf(t: Any) -> Any:
 @gives([3, True])
 def the_graph_of_a_chain(t: Any) -> Any:
     last = (t.add.s(1, 1) | t.double.s() | t.double.s()).apply_async()
-    last.get(timeout=PATIENCE)
+    _ended(last)
     graph = last.parent.parent.build_graph()
     return [len(graph), "digraph" in _dot(graph)]
 
@@ -67,7 +83,7 @@ def _dot(graph: Any) -> str:
 @gives([[None, 0], [0, 1]])
 def iterdeps_of_a_chain(t: Any) -> Any:
     last = (t.add.s(1, 1) | t.double.s()).apply_async()
-    last.get(timeout=PATIENCE)
+    _ended(last)
     order = [last.parent.id, last.id]
     return [[None if parent is None else order.index(parent.id), order.index(node.id)] for parent, node in last.parent.iterdeps()]
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import os
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,13 @@ def noted() -> list[str]:
         return Path(os.environ["EFFECTS"]).read_text().splitlines()
     except FileNotFoundError:
         return []
+
+
+def engine_of(package: Any, exceptions: Any, visitor: Any, **own: Any) -> SimpleNamespace:
+    """Gather the names that the tables use from an engine that has Celery's; ``own`` are those that belong to its app."""
+    names = {name: getattr(package, name) for name in ("chain", "group", "chord", "signature", "maybe_signature")}
+    names |= {name: getattr(exceptions, name) for name in ("Ignore", "Reject", "IncompleteStream", "TimeoutError")}
+    return SimpleNamespace(**names, StampingVisitor=visitor, sleep=time.sleep, **own)
 
 
 def declare(engine: SimpleNamespace) -> SimpleNamespace:
@@ -267,6 +275,23 @@ def _stateful(task: Any, engine: SimpleNamespace, declared: dict[str, Any]) -> N
     @task(bind=True)
     def tell_other(self, task_id):
         self.update_state(task_id=task_id, state="TOLD", meta=[1])
+
+    @task(bind=True)
+    def about(self):
+        return [self.request.task.rpartition(".")[2], self.request.time_limit, self.request.soft_time_limit]
+
+    @task(bind=True)
+    def stop(self, key):
+        self.request.chain = None
+        return key
+
+    class Careless(engine.Task):
+        def on_success(self, retval, task_id, args, kwargs):
+            raise LookupError("the handler's own")
+
+    @task(base=Careless)
+    def handled_carelessly():
+        return "done"
 
     @task(ignore_result=True)
     def forgettable(key):

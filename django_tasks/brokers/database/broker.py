@@ -3,7 +3,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from difflib import get_close_matches
 from functools import partial
 from typing import ClassVar, Final, Self
 
@@ -17,8 +16,7 @@ from django_tasks.brokers.database.consumer import DatabaseConsumer
 from django_tasks.brokers.database.inserts import insert
 from django_tasks.brokers.database.rows import CLAIMED, DELAYED, READY, TABLE, insert_rows
 from django_tasks.conf import settings
-from django_tasks.dbaccess import reaching, trying_again
-from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.dbaccess import check_alias, reaching, trying_again
 from django_tasks.messages import Envelope
 from django_tasks.urls import URL
 
@@ -39,10 +37,7 @@ class DatabaseBroker(Broker):
     priorities: ClassVar[int] = 356
 
     def __init__(self, alias: str = "default") -> None:
-        if alias not in connections:
-            near = get_close_matches(alias, list(connections), n=1)
-            hint = f"did you mean db://{near[0]}?" if near else f"there are {', '.join(connections)}"
-            raise ImproperlyConfigured(f"db://{alias}: DATABASES has no {alias!r}; {hint}")
+        check_alias(alias)
         self.alias = alias
 
     @classmethod

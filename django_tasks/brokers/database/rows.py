@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from django_tasks import clock
 from django_tasks.exceptions import DecodeError, OperationalError
+from django_tasks.layered import MOST_SHARED, Shared, layers
 from django_tasks.messages import Delivery, Envelope
 from django_tasks.models.queues import Message, MessageState
 from django_tasks.serializers import dumps_json, loads_json
@@ -45,10 +46,6 @@ _WIDTH: Final = 255
 _PRIORITIES: Final = range(-100, 256)
 #: Properties that other columns say, or that mean nothing here.
 _IN_THE_ROW: Final = frozenset({"correlation_id", "delivery_tag"})
-#: What a message has beside those and ``delivery_info``, unless it is a special one.
-_USUAL: Final = ("reply_to", "delivery_mode", "priority")
-#: Exchange and routing key.
-_WAY: Final = 2
 
 
 def naive_utc(moment: datetime) -> datetime:
@@ -82,8 +79,8 @@ def insert_rows(envelopes: Iterable[Envelope], now: datetime, moment: Callable[[
                 _label(headers.get("task")),
                 envelope.content_type,
                 envelope.content_encoding,
-                dumps_json({name: value for name, value in headers.items() if value is not None}),
-                _kept(envelope.properties),
+                _kept_headers(headers),
+                _kept_properties(envelope.properties),
                 envelope.body,
                 created,
             )
@@ -91,21 +88,27 @@ def insert_rows(envelopes: Iterable[Envelope], now: datetime, moment: Callable[[
     return rows
 
 
-def _kept(properties: Mapping[str, Any]) -> str:
+def _kept_headers(headers: Mapping[str, Any]) -> str:
+    shared, own = layers(headers)
+    return dumps_json({name: value for name, value in own.items() if value is not None})[:-1] + _rest(shared)
+
+
+@lru_cache(maxsize=MOST_SHARED)
+def _rest(shared: Shared) -> str:
+    """What follows a message's own headers."""
+    return "," + dumps_json({name: value for name, value in shared.items() if value is not None})[1:] if shared else "}"
+
+
+def _kept_properties(properties: Mapping[str, Any]) -> str:
     # Id and tag are in the row already; what is left is the same for nearly all messages, so it is written once.
-    rest = {name: value for name, value in properties.items() if name not in _IN_THE_ROW}
-    way = rest.get("delivery_info") or {}
-    if len(rest) != len(_USUAL) + 1 or len(way) != _WAY:
-        return dumps_json(rest)
-    try:
-        return _usual(*(rest[name] for name in _USUAL), *way.items())
-    except (KeyError, TypeError):
-        return dumps_json(rest)
+    shared, own = layers(properties)
+    rest = {name: value for name, value in own.items() if name not in _IN_THE_ROW}
+    return dumps_json({**shared, **rest}) if rest else _usual(shared)
 
 
-@lru_cache(maxsize=256)
-def _usual(reply_to: str, mode: int, priority: int, *way: tuple[str, str]) -> str:
-    return dumps_json({"reply_to": reply_to, "delivery_mode": mode, "priority": priority, "delivery_info": dict(way)})
+@lru_cache(maxsize=MOST_SHARED)
+def _usual(shared: Shared) -> str:
+    return dumps_json(shared)
 
 
 def _label(value: Any) -> str:

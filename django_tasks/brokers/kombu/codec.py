@@ -5,10 +5,13 @@ content types) decoded and encoded once. What is rare is left to py-amqp itself.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from struct import Struct
 from typing import Any, Final
 
 from amqp.serialization import dumps, loads
+
+from django_tasks.layered import MOST_SHARED, Shared, layers
 
 #: Names that are remembered; whatever comes beyond is worked out each time.
 _MOST_NAMES: Final = 2000
@@ -179,12 +182,18 @@ _ANY_AFTER: Final = 0x07FC
 
 def write_table(table: Mapping[str, Any]) -> bytes:
     """Return the table with its size in front. Raises py-amqp's FrameSyntaxError for a value that AMQP has no type for."""
+    shared, own = layers(table)
     try:
-        data = _written(table)
+        data = _written_once(shared) + _written(own)
     except (_Foreign, UnicodeEncodeError):
         raw: bytes = dumps("F", [dict(table)])
         return raw
     return _SIZE(len(data)) + data
+
+
+@lru_cache(maxsize=MOST_SHARED)
+def _written_once(shared: Shared) -> bytes:
+    return _written(shared)
 
 
 def _written(table: Mapping[str, Any]) -> bytes:

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Final
 
-from amqp import exceptions as amqp_errors
 from kombu.connection import Connection
 
 from django_tasks.brokers.kombu.wire import AMQPSTransport, AMQPTransport
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.kombuaccess import describe, missing_package
 from django_tasks.urls import URL, mask
 
 #: Schemes of RabbitMQ that this package speaks itself; librabbitmq and qpid go the way of the other transports.
@@ -24,26 +24,6 @@ _connection: Final[Any] = Connection
 _TCP_USER_TIMEOUT: Final = 20_000
 #: Seconds in which a server that is not blocked must answer.
 ANSWER_WITHIN: Final = 10.0
-#: What must be installed for a scheme, where that is not kombu's extra of the same name.
-_REQUIREMENTS: Final = {
-    "sqla": "kombu[sqlalchemy]",
-    "kafka": "kombu[confluentkafka]",
-    "confluentkafka": "kombu[confluentkafka]",
-    "sqs": "django-tasks-engine[sqs]",
-    "slmq": "kombu[slmq]",
-    "etcd": "python-etcd",
-    "pyro": "Pyro4",
-    "librabbitmq": "librabbitmq",
-}
-_HINTS: Final[Sequence[tuple[type[Exception], str]]] = (
-    (amqp_errors.AccessRefused, "wrong user or password, or the user has no right to do this"),
-    (amqp_errors.NotAllowed, "the virtual host does not exist, or the user has no right to it"),
-    (
-        amqp_errors.PreconditionFailed,
-        "it exists on the server with other arguments than TASK_QUEUES and the settings say; delete it there or describe it as it is",
-    ),
-    (amqp_errors.ResourceLocked, "another connection holds it exclusively"),
-)
 
 
 class Server:
@@ -111,7 +91,7 @@ class Server:
             )
         except (ImportError, NameError) as error:
             # kombu's module for Kafka uses names that it could not import.
-            raise ImproperlyConfigured(_missing(url, error)) from error
+            raise ImproperlyConfigured(missing_package(url, error)) from error
         except (KeyError, TypeError, ValueError) as error:
             raise ImproperlyConfigured(f"BROKER_URL {mask(url.text)} can't be used: {error}") from error
 
@@ -132,27 +112,12 @@ class Server:
         except (OperationalError, ImproperlyConfigured):
             raise
         except ImportError as error:
-            raise ImproperlyConfigured(_missing(url or self.urls[0], error)) from error
+            raise ImproperlyConfigured(missing_package(url or self.urls[0], error)) from error
         except Exception as error:
             # Not a list of classes: py-amqp raises AttributeError and TypeError where a connection went away, and the other
             # transports what their clients raise.
             where = str(self) if url is None else mask(url.text)
             raise OperationalError(f"{doing} failed on {where}: {describe(error)}") from error
-
-
-def describe(error: BaseException) -> str:
-    """Say what an error of a client library means."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    text = str(getattr(error, "reply_text", "") or error) or type(error).__name__
-    hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
-    return f"{text} ({hint})" if hint else text
-
-
-def _missing(url: URL, error: Exception) -> str:
-    scheme = url.scheme.partition("+")[0]
-    requirement = _REQUIREMENTS.get(scheme, f"kombu[{scheme}]")
-    return f"BROKER_URL {mask(url.text)} needs a package that is not installed ({error}): pip install '{requirement}'"
 
 
 class Losing:

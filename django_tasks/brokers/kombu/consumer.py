@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django_tasks import clock
 from django_tasks.brokers.broker import Consumer
@@ -12,7 +12,7 @@ from django_tasks.brokers.kombu.connecting import Losing, Server
 from django_tasks.brokers.kombu.declaring import Declared, declare, declared
 from django_tasks.brokers.kombu.envelopes import envelope_of, outgoing, task_key
 from django_tasks.brokers.kombu.frames import Cutter, ack, reject
-from django_tasks.brokers.kombu.held import Held, delivery_of, last_in_a_row
+from django_tasks.brokers.kombu.held import Held, delivery_of, goes_back, last_in_a_row
 from django_tasks.brokers.kombu.publishing import Publisher
 from django_tasks.brokers.kombu.redeliveries import Redeliveries
 from django_tasks.brokers.kombu.waking import Alarm
@@ -37,6 +37,8 @@ _LEASE: Final = 60.0
 
 class AMQPConsumer(Consumer):
     """One connection and one channel. A lost connection is noticed by the next call, which raises; the one after it reconnects."""
+
+    pushed: ClassVar[bool] = True
 
     def __init__(self, server: Server, queues: Sequence[str], *, consumer_id: str, redeliveries: Redeliveries, quarantine: float) -> None:
         self.consumer_id = consumer_id
@@ -81,6 +83,16 @@ class AMQPConsumer(Consumer):
                     self._give_back_what_waits()
             self._collect(limit, now + timeout, linger_until=linger_until)
             return self._taken(limit)
+
+    def catch_up(self) -> None:
+        """Return once everything that the server has sent until now can be received, what came again for unknown reasons too."""
+        if self._channel is not None:
+            with self._translating("receiving"):
+                self._await_answer()
+                self._read_what_is_here()
+                self._ready += [*self._unexplained, *self._suspects, *self._fresh_redeliveries]
+                for waiting in (self._unexplained, self._suspects, self._fresh_redeliveries):
+                    waiting.clear()
 
     def _mind_hoarding(self, limit: int, now: float) -> None:
         # What was fetched while tasks were shorter would lie here for long, and other workers may be idle.
@@ -227,13 +239,13 @@ class AMQPConsumer(Consumer):
             return
         with self._translating("settling"):
             self._tick()
-            back = [(held, one) for held, one in found if _goes_back(one)]
+            back = [(held, one) for held, one in found if goes_back(one)]
             if back:
                 # Or the server would hand it to this consumer again at once, which may be the one that can't run it.
                 self._window_of_this_channel().close()
             self._publish_delayed([one for _, one in found if one.disposition is Disposition.DELAY])
             self._redeliveries_settled(found)
-            gone = {held.tag: one for held, one in found if not _goes_back(one)}
+            gone = {held.tag: one for held, one in found if not goes_back(one)}
             frames = [*self._acknowledge(gone), *(self._return(held) for held, _ in back)]
             self._write(frames)
             if back:
@@ -245,10 +257,10 @@ class AMQPConsumer(Consumer):
         self._channel.basic_qos(0, 0, False)
 
     def _redeliveries_settled(self, found: Sequence[tuple[Held, Settlement]]) -> None:
-        uncounted = [held.key for held, one in found if _goes_back(one) and not one.counted and held.key]
+        uncounted = [held.key for held, one in found if goes_back(one) and not one.counted and held.key]
         if uncounted:
             self._redeliveries.count_back(uncounted)
-        over = [held.key for held, one in found if held.again and not _goes_back(one) and held.key]
+        over = [held.key for held, one in found if held.again and not goes_back(one) and held.key]
         if over:
             self._redeliveries.forget(over)
 
@@ -294,7 +306,7 @@ class AMQPConsumer(Consumer):
             wait = delays.seconds_until(one.until, now)
             message.exchange, message.routing_key = delays.FIRST_EXCHANGE, delays.routing_key(queue.name, wait)
             count = one.delivery.deliveries - (0 if one.counted else 1)
-            message.properties["application_headers"][DELIVERY_COUNT] = count
+            message.properties["application_headers"] = {**message.properties["application_headers"], DELIVERY_COUNT: count}
             messages.append(message)
             queues[queue.name] = queue
         self._publisher.publish(messages, queues.values(), queues.values())
@@ -386,7 +398,3 @@ class AMQPConsumer(Consumer):
         if self._publisher is not None:
             self._publisher.pool.close()
         self._alarm.close()
-
-
-def _goes_back(settlement: Settlement) -> bool:
-    return settlement.disposition is Disposition.REQUEUE

@@ -23,7 +23,7 @@ class Outgoing:
     """A message on its way, and where to. ``mandatory``: that no queue takes it is an error."""
 
     envelope: Envelope
-    #: Under py-amqp's names; its headers are a dictionary of its own.
+    #: Under py-amqp's names; the headers among them are the envelope's.
     properties: dict[str, Any]
     exchange: str
     routing_key: str
@@ -48,7 +48,7 @@ def properties_of(envelope: Envelope, most_priority: int) -> dict[str, Any]:
     properties = {
         "content_type": envelope.content_type,
         "content_encoding": envelope.content_encoding,
-        "application_headers": dict(envelope.headers),
+        "application_headers": envelope.headers,
         "delivery_mode": _MODES.get(mode, mode) if given.get("delivery_mode") != 1 else 1,
         "priority": max(0, min(most_priority, envelope.priority)),
     }

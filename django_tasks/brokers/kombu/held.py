@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from django_tasks.brokers.kombu.declaring import Declared
 from django_tasks.brokers.kombu.envelopes import earlier_deliveries
-from django_tasks.messages import DELIVERY_COUNT, Death, Delivery, Envelope
+from django_tasks.messages import DELIVERY_COUNT, Death, Delivery, Disposition, Envelope, Settlement
 
 
 @dataclass(slots=True)
@@ -50,3 +50,8 @@ def last_in_a_row(outstanding: Mapping[str, Held], gone: Collection[str]) -> int
             break
         last, count = held.number, count + 1
     return last if count > 1 else 0
+
+
+def goes_back(settlement: Settlement) -> bool:
+    """Whether a message returns to its queue."""
+    return settlement.disposition is Disposition.REQUEUE

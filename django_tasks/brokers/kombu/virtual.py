@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from kombu.exceptions import ChannelError
 
@@ -24,6 +24,7 @@ from django_tasks.brokers.kombu.envelopes import earlier_deliveries, task_key
 from django_tasks.brokers.kombu.redeliveries import Redeliveries
 from django_tasks.brokers.kombu.waking import Alarm
 from django_tasks.exceptions import OperationalError
+from django_tasks.layered import changeable
 from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Envelope, Settlement
 
 #: Seconds that one look for messages takes at most: how long ``wake`` may go unnoticed.
@@ -58,7 +59,7 @@ class Link:
             priority=max(0, min(9, envelope.priority)),
             content_type=envelope.content_type,
             content_encoding=envelope.content_encoding,
-            headers=dict(envelope.headers),
+            headers=changeable(envelope.headers),
             properties=properties,
         )
         self.channel.basic_publish(message, exchange, routing_key)
@@ -151,6 +152,8 @@ class _Held:
 
 class VirtualConsumer(Consumer):
     """One connection that asks its transport for messages in short slices."""
+
+    pushed: ClassVar[bool] = True
 
     def __init__(self, server: Server, queues: Sequence[str], *, consumer_id: str, redeliveries: Redeliveries, quarantine: float) -> None:
         self.consumer_id = consumer_id

@@ -6,7 +6,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from django_tasks import clock
 from django_tasks.brokers.broker import Broker
@@ -37,6 +37,17 @@ _SOON: Final = 2.0
 _PLACES: Final = 1000
 
 
+class _Place(NamedTuple):
+    """Where messages of one queue and priority go."""
+
+    label: str
+    #: The list of those that are not delayed.
+    ready: str
+    bell: str
+    #: The priority as kombu is told.
+    said: int
+
+
 class RedisBroker(Broker):
     """Messages in Redis: kombu's lists and tables, leases beside them, delayed messages in sorted sets.
 
@@ -54,8 +65,8 @@ class RedisBroker(Broker):
         self._options = options
         patience, limit = settings.BROKER_POOL_ACQUIRE_TIMEOUT, options.get("max_connections") or settings.BROKER_POOL_LIMIT
         self._lines = Lines(server, most=limit, patience=settings.BROKER_CONNECTION_TIMEOUT if patience is None else patience)
-        #: For a queue and a priority: the keys that publishing one message needs, and the priority that kombu is told.
-        self._places: dict[tuple[str, int], tuple[tuple[str, str, str], int]] = {}
+        #: By queue and priority.
+        self._places: dict[tuple[str, int], _Place] = {}
         #: Queues that are known to be no broadcasts.
         self._checked: set[str] = set()
         _brokers.add(self)
@@ -94,40 +105,42 @@ class RedisBroker(Broker):
             line.transaction(commands)
 
     def _publish_one(self, envelope: Envelope) -> None:
-        queue, priority = envelope.queue, envelope.priority
-        place = self._places.get((queue, priority))
-        if place is None:
-            keys = self.keys
-            names = (keys.list_of(queue, keys.label(priority)), keys.bell(queue), keys.queues)
-            place = names, self._said_to_kombu(priority)
-            if len(self._places) < _PLACES:
-                self._places[queue, priority] = place
-        names, said = place
-        payload = wire.write(envelope, said)
+        place = self._place(envelope.queue, envelope.priority)
+        payload = wire.write(envelope, place.said)
         with self._lines.line("Publishing 1 message") as line:
-            script("publish").call(line, names, payload, queue)
+            script("publish").call(line, (place.ready, place.bell, self.keys.queues), payload, envelope.queue)
 
     def _commands(self, envelopes: Sequence[Envelope]) -> Iterator[tuple[Any, ...]]:
         keys, now = self.keys, clock.now()
-        ready: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
+        ready: defaultdict[str, list[bytes]] = defaultdict(list)
         bells: set[str] = set()
         for envelope in envelopes:
-            queue, due, label = envelope.queue, envelope.not_before, keys.label(envelope.priority)
-            payload = wire.write(envelope, self._said_to_kombu(envelope.priority))
+            place, due = self._place(envelope.queue, envelope.priority), envelope.not_before
+            payload = wire.write(envelope, place.said)
             wait = 0.0 if due is None else (due - now).total_seconds()
             if due is not None and wait > 0:
-                yield "ZADD", keys.delayed(queue), due.timestamp(), label.encode() + b"\n" + payload
+                yield "ZADD", keys.delayed(envelope.queue), due.timestamp(), place.label.encode() + b"\n" + payload
             else:
-                ready[queue, label].append(payload)
+                ready[place.ready].append(payload)
             if wait < _SOON:
-                bells.add(keys.bell(queue))
-        for (queue, label), payloads in ready.items():
+                bells.add(place.bell)
+        for name, payloads in ready.items():
             for part in _parts(payloads):
-                yield "LPUSH", keys.list_of(queue, label), *part
+                yield "LPUSH", name, *part
         yield "SADD", keys.queues, *{envelope.queue for envelope in envelopes}
         for bell in bells:
             # One token is enough: whoever takes it, and leaves something behind, rings again.
             yield from (("LPUSH", bell, "1"), ("LTRIM", bell, 0, 0), ("PEXPIRE", bell, 10_000))
+
+    def _place(self, queue: str, priority: int) -> "_Place":
+        place = self._places.get((queue, priority))
+        if place is None:
+            keys = self.keys
+            label = keys.label(priority)
+            place = _Place(label, keys.list_of(queue, label), keys.bell(queue), self._said_to_kombu(priority))
+            if len(self._places) < _PLACES:
+                self._places[queue, priority] = place
+        return place
 
     def refusal(self, queue: str) -> str | None:
         """Say that a queue belongs to a fanout exchange, if it does."""

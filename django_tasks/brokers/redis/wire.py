@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, Final
 
 from django_tasks.brokers.redis.keys import Keys
+from django_tasks.layered import MOST_SHARED, Shared, layers
 from django_tasks.messages import DELIVERY_COUNT, NOTHING, Envelope, new_id
 from django_tasks.serializers import dumps_json
 
@@ -32,16 +33,18 @@ class Parsed:
 
 def write(envelope: Envelope, priority: int) -> bytes:
     """Write an envelope as kombu does, with the priority as kombu is to see it. Each writing has a delivery tag of its own."""
-    own = {name: value for name, value in envelope.properties.items() if name not in _WRITTEN_HERE}
-    # By hand: base64 needs no escapes, so that the encoder needn't look at each character of a long body; and what all
-    # messages of a queue have in common is encoded once.
-    return b'{"body":"%b","content-encoding":%b,"content-type":%b,"headers":%b,"properties":{%b%b"priority":%d,%b%b"}}' % (
+    headers, own_headers = layers(envelope.headers)
+    properties, own_properties = layers(envelope.properties)
+    own = {name: value for name, value in own_properties.items() if name not in _WRITTEN_HERE}
+    # By hand: base64 needs no escapes, so that the encoder needn't look at each character of a long body; and what messages
+    # have in common is encoded once.
+    return b'{"body":"%b",%b"headers":%b%b,"properties":{%b%b"priority":%d,%b%b"}}' % (
         b64encode(envelope.body),
-        _quoted(envelope.content_encoding),
-        _quoted(envelope.content_type),
-        dumps_json(envelope.headers).encode(),
-        dumps_json(own)[1:-1].encode() + b"," if own else b"",
-        _delivery_info(envelope.exchange or "", envelope.routing_key or envelope.queue),
+        _content(envelope.content_type, envelope.content_encoding),
+        dumps_json(own_headers)[:-1].encode(),
+        _rest(headers),
+        _members(own) if own else b"",
+        _way(properties, envelope.exchange or "", envelope.routing_key or envelope.queue),
         priority,
         _ENCODING,
         _tags.next(),
@@ -56,12 +59,12 @@ class _Tags:
 
     def begin(self) -> None:
         """Take another beginning: a forked child must not go on with its parent's."""
-        self._beginning = new_id()
+        self._beginning = new_id().encode()
         self._numbers = count()
 
     def next(self) -> bytes:
         """Return one that was never used."""
-        return b"%b.%d" % (self._beginning.encode(), next(self._numbers))
+        return b"%b.%d" % (self._beginning, next(self._numbers))
 
 
 _tags = _Tags()
@@ -72,14 +75,25 @@ _WRITTEN_HERE: Final = _OF_A_PUBLISHING | {"delivery_info", "priority"}
 _ENCODING: Final = b'"body_encoding":"base64","delivery_tag":"'
 
 
-@lru_cache(maxsize=256)
-def _quoted(text: str) -> bytes:
-    return dumps_json(text).encode()
+@lru_cache(maxsize=MOST_SHARED)
+def _content(content_type: str, content_encoding: str) -> bytes:
+    return _members({"content-encoding": content_encoding, "content-type": content_type})
 
 
-@lru_cache(maxsize=256)
-def _delivery_info(exchange: str, routing_key: str) -> bytes:
-    return b'"delivery_info":%b,' % dumps_json({"exchange": exchange, "routing_key": routing_key}).encode()
+@lru_cache(maxsize=MOST_SHARED)
+def _rest(shared: Shared) -> bytes:
+    """What follows a message's own headers."""
+    return b"," + dumps_json(shared)[1:].encode() if shared else b"}"
+
+
+@lru_cache(maxsize=MOST_SHARED)
+def _way(shared: Shared, exchange: str, routing_key: str) -> bytes:
+    rest = {name: value for name, value in shared.items() if name not in _WRITTEN_HERE}
+    return _members({**rest, "delivery_info": {"exchange": exchange, "routing_key": routing_key}})
+
+
+def _members(entries: dict[str, Any]) -> bytes:
+    return dumps_json(entries)[1:-1].encode() + b","
 
 
 def read(payload: bytes, queue: str, label: str, keys: Keys) -> Parsed:

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import autoreload
 
-from django_tasks import log
+from django_tasks import app, log, signals
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.management.console import LEVELS, pid_file, show_logs
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         what.add_argument(
             "-Q",
             "--queues",
-            type=_names,
+            type=_some_names,
             default=[],
             help="queues to consume, separated by commas (default: TASK_QUEUES, or the default queue)",
         )
@@ -61,7 +61,7 @@ class Command(BaseCommand):
         about.add_argument("-l", "--loglevel", type=str.upper, choices=LEVELS, default="WARNING", help="level of the django_tasks loggers")
         about.add_argument("-f", "--logfile", help="write logs to this file")
         about.add_argument("--pidfile", help="keep the process id in this file; refuse to start if a process that lives holds it")
-        about.add_argument("-E", "--task-events", action="store_true", help="send task events")
+        about.add_argument("-E", "--task-events", "--events", action="store_true", help="tell monitors what happens to tasks")
         about.add_argument("--reload", action="store_true", help="restart when code changes; for development")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -70,12 +70,15 @@ class Command(BaseCommand):
             self._run_reloading()
             return
         try:
+            name = worker_name(options["hostname"])
+            signals.celeryd_init.send(name, instance=None, conf=app.conf, options=options)
             worker = self._options(options)
         except (ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error)) from error
         self._apply_limits(options)
         log.install_task_context()
         show_logs(options["loglevel"], options["logfile"])
+        signals.celeryd_after_setup.send(name, instance=worker, conf=app.conf)
         with pid_file(options["pidfile"]):
             status = run_worker(worker, beat=_beat if worker.beat else None, say=self.stdout.write)
         if status:
@@ -88,10 +91,6 @@ class Command(BaseCommand):
         most, least = options["autoscale"] or (None, None)
         if most is not None and pool != "prefork":
             raise CommandError(f"--autoscale changes the number of processes, so it needs -P prefork; the pool here is {pool}")
-        if options["task_events"] or settings.WORKER_SEND_TASK_EVENTS:
-            raise CommandError(
-                "task events (-E, WORKER_SEND_TASK_EVENTS) are not there yet; the admin shows workers and results without them"
-            )
         return WorkerOptions(
             name=worker_name(options["hostname"]),
             queues=chosen_queues(options["queues"], options["exclude_queues"]),
@@ -110,6 +109,7 @@ class Command(BaseCommand):
             drain=options["drain"],
             beat=options["beat"],
             purge=options["purge"],
+            task_events=options["task_events"] or settings.WORKER_SEND_TASK_EVENTS,
         )
 
     def _apply_limits(self, options: dict[str, Any]) -> None:
@@ -149,6 +149,14 @@ def _beat(stop: threading.Event) -> None:
 
 def _names(text: str) -> list[str]:
     return [name for name in (part.strip() for part in text.split(",")) if name]
+
+
+def _some_names(text: str) -> list[str]:
+    # An unset variable in a service file must not make this a worker of another queue.
+    names = _names(text)
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no queue; leave it out to consume TASK_QUEUES, or the default queue")
+    return names
 
 
 def _at_least_one(text: str) -> int:

@@ -2,13 +2,14 @@
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from django_tasks.cli import calls, dead, migrating, nodes, queues
+from django_tasks.cli import calls, chords, dead, listening, migrating, nodes, queues, reruns
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.exceptions import TaskError
 
@@ -19,8 +20,10 @@ examples:
   manage.py tasks call shop.tasks.report -k '{"year": 2026}' --queue slow --countdown 60
   manage.py tasks result 5b0e8a4c-4d5f-4a3e-9a51-2d0c4a4f4c5e --traceback
   manage.py tasks result 5b0e8a4c-4d5f-4a3e-9a51-2d0c4a4f4c5e --watch
+  manage.py tasks rerun 5b0e8a4c-4d5f-4a3e-9a51-2d0c4a4f4c5e
   manage.py tasks queues pause slow --reason 'the supplier is down'
   manage.py tasks dead replay --reason 'unknown task'
+  manage.py tasks events --type 'task-*'
   manage.py tasks migrate_from_celery --check
 
 The exit status is 0 when all is well, 1 when nothing answered or the task failed, 2 for wrong usage.
@@ -44,18 +47,23 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
         _declare_calls(commands)
+        _declare_rerun(commands)
         _declare_queues(commands)
         _declare_dead(commands)
+        _declare_chords(commands)
         status = _command(commands, "status", nodes.status, "The workers that live. Exit status 1 if there is none.")
         status.add_argument("--all", action="store_true", help="show those that stopped or went silent, too")
+        _declare_events(commands)
         _declare_migrating(commands)
-        for name in ("inspect", "control", "events", "report"):
+        for name in ("inspect", "control", "report"):
             late = _command(commands, name, nodes.to_come, "Comes with a later release (exit status 2).")
             late.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
         run: Callable[[Screen, dict[str, Any]], int] = options["run"]
-        screen = Screen(self.stdout.write, as_json=bool(options.get("json")))
+        screen = Screen(
+            self.stdout.write, as_json=bool(options.get("json")), flush=self.stdout.flush, columns=_columns(self.stdout.isatty())
+        )
         try:
             status = run(screen, options)
             self.stdout.flush()
@@ -76,11 +84,11 @@ class Command(BaseCommand):
             sys.exit(status)
 
 
-def _command(commands: Any, name: str, run: Callable[..., int], summary: str) -> CommandParser:
+def _command(commands: Any, name: str, run: Callable[..., int], summary: str, *, as_json: str = "print one JSON document") -> CommandParser:
     parser: CommandParser = commands.add_parser(name, help=summary, description=summary)
     parser.set_defaults(run=run)
     # Suppressed, so that a nested command doesn't take back what its parent was given.
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=as_json)
     return parser
 
 
@@ -110,6 +118,15 @@ def _declare_calls(commands: Any) -> None:
         "--watch", nargs="?", type=_number, const=None, default=False, metavar="SECONDS",
         help="tell its state and progress until it is done; at most so many seconds, if given",
     )  # fmt: skip
+
+
+def _declare_rerun(commands: Any) -> None:
+    about = "Run failed tasks again, each under its own id; what was to follow it does. Exit status 1, and nothing sent, if that can't be."
+    again = _command(commands, "rerun", reruns.rerun, about)
+    again.add_argument("ids", nargs="+", metavar="ID", help="the tasks' ids; of a chord, all its failed parts")
+    which = again.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="all that failed in the workflows of these tasks")
+    which.add_argument("--alone", action="store_true", help="send each under a new id instead; nothing follows")
 
 
 def _declare_wait(parser: CommandParser, what: str) -> None:
@@ -151,6 +168,19 @@ def _declare_dead(commands: Any) -> None:
         _declare_filters(parser)
 
 
+def _declare_chords(commands: Any) -> None:
+    listing = _command(commands, "chords", chords.chords, "Chords that wait for parts, the oldest first.")
+    listing.add_argument("--limit", type=int, metavar="N", help="show at most so many (default: 50)")
+    nested = listing.add_subparsers(metavar="recount|fail")
+    about = "Count chords again from the stored results of their parts; the bodies of those that are complete are sent."
+    recount = _command(nested, "recount", chords.recount, about)
+    recount.add_argument("ids", nargs="*", metavar="GROUP_ID", help="the groups that the list shows (default: all)")
+    about = "End chords whose parts will never come: their bodies get a ChordError, and their error callbacks are called."
+    fail = _command(nested, "fail", chords.fail, about)
+    fail.add_argument("ids", nargs="+", metavar="GROUP_ID", help="the groups that the list shows")
+    fail.add_argument("--reason", help="what the error says")
+
+
 def _declare_migrating(commands: Any) -> None:
     summary = "What a project that uses Celery has to change, line by line. Reads only. Exit status 1 if something must change."
     moving = _command(commands, "migrate_from_celery", migrating.migrate_from_celery, summary)
@@ -159,9 +189,23 @@ def _declare_migrating(commands: Any) -> None:
     moving.add_argument("--diff", action="store_true", help="print a patch of the import lines instead")
 
 
+def _columns(is_terminal: bool) -> int:
+    """How wide the terminal is; 0 where there is none, or one that can't go back in a line."""
+    return shutil.get_terminal_size().columns if is_terminal and os.environ.get("TERM") != "dumb" else 0
+
+
 def _declare_filters(parser: CommandParser) -> None:
     for name in dead.FILTERS:
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"only those of this {name}")
+
+
+def _declare_events(commands: Any) -> None:
+    about = "What workers and tasks do, a line an event, until Ctrl-C. With --timeout, exit status 1 if nothing came."
+    events = _command(commands, "events", listening.listen, about, as_json="print each event as a JSON document, one a line")
+    events.add_argument("-d", "--dump", action="store_true", help="accepted from Celery: lines are all there is")
+    events.add_argument("--type", metavar="PATTERN", help="only events of these types, as 'task-*' or worker-heartbeat")
+    events.add_argument("--timeout", type=_number, metavar="SECONDS", help="end after so many seconds")
+    events.add_argument("--limit", type=int, metavar="N", help="end after so many events")
 
 
 def _names(text: str) -> list[str]:

@@ -56,16 +56,12 @@ _WORKER_KEPT: Final = {
     **_LOG,
     **_same("-n", "--hostname", "-c", "--concurrency", "-P", "--pool", "-Q", "--queues", "-X", "--exclude-queues", "--autoscale"),
     **_same("--prefetch-multiplier", "--time-limit", "--soft-time-limit", "--max-tasks-per-child", "--max-memory-per-child"),
-    **_same("-B", "--beat", "--purge"),
+    **_same("-B", "--beat", "--purge", "-E", "--task-events", "--events"),
     "--discard": "--purge",
     "--maxtasksperchild": "--max-tasks-per-child",
 }
-_EVENTS: Final = "workers don't send events yet, and refuse to start with it"
 _WORKER_DROPPED: Final = {
     **_DAEMON,
-    "-E": _EVENTS,
-    "--task-events": _EVENTS,
-    "--events": _EVENTS,
     "-O": "not needed: a process claims what it can finish in WORKER_PREFETCH_WINDOW",
     "--optimization": "not needed: a process claims what it can finish in WORKER_PREFETCH_WINDOW",
     "-Ofair": "not needed: a process claims what it can finish in WORKER_PREFETCH_WINDOW",
@@ -99,6 +95,12 @@ _BEAT_DROPPED: Final = {
     "-n": "no counterpart",
     "--hostname": "no counterpart",
 }
+_EVENTS_DROPPED: Final = {
+    **_DAEMON,
+    **dict.fromkeys(("-c", "--camera", "-F", "--freq", "--frequency", "-r", "--maxrate"), "no counterpart: keep an app.events.State"),
+    **dict.fromkeys(("-l", "--loglevel", "-f", "--logfile", "--pidfile"), _NOT_NEEDED),
+}
+_EVENTS_TAKES: Final = frozenset({*_EVENTS_DROPPED} - {"-D", "--detach"})
 _CALL: Final = {
     **_same("-a", "--args", "-k", "--kwargs", "--countdown", "--eta", "--expires", "--queue"),
     "-Q": "-Q",
@@ -130,9 +132,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "result": Command("tasks result", _same("--traceback"), {"-t": _NOT_NEEDED, "--task": _NOT_NEEDED}, frozenset({"-t", "--task"})),
     "inspect": Command(note="`tasks inspect` comes with a later release; `manage.py tasks status` exits with 1 where no worker lives"),
     "control": Command(note="`tasks control` comes with a later release; `manage.py tasks queues pause` stops a queue, the admin revokes"),
-    "events": Command(note="`tasks events` comes with a later release; the admin shows what happens"),
+    "events": Command("tasks events", _same("-d", "--dump"), _EVENTS_DROPPED, _EVENTS_TAKES),
     "report": Command(note="`tasks report` comes with a later release; `manage.py diffsettings` and `tasks status` tell most of it"),
-    "flower": Command(note="Flower watches events, which our workers don't send yet; the admin shows results, queues and workers"),
+    "flower": Command(note="Flower stays as it is on Redis and RabbitMQ: it watches the events of `manage.py runworker -E`"),
     "multi": Command(note="no counterpart: one service for each worker, `manage.py runworker -n NAME@%h ...`"),
     "shell": Command("shell", note="tasks are imported from their modules"),
     "list": Command("tasks queues", note="bindings are the broker's own; this lists the queues"),

@@ -67,7 +67,9 @@ def _name(name: str, bound: str | None) -> str:
 
 
 def _edit(source: Source, node: ast.stmt, lines: list[str]) -> Edit | None:
-    """Return the lines for lines, unless the statement shares one with something else."""
+    """Return the lines for lines, unless the statement shares one with something else, or where it stands is not known."""
+    if source.problem:
+        return None
     first, last = source.line(node.lineno), source.line(node.end_lineno or node.lineno)
     before = first.encode()[: node.col_offset].decode("utf-8", "replace")
     after = last.encode()[node.end_col_offset or 0 :].decode("utf-8", "replace").strip()
@@ -86,7 +88,7 @@ def _check_app_import(source: Source, node: ast.ImportFrom, module: str, apps: A
             bound = alias.asname or alias.name
             instead = f"from django_tasks import {_name('app', bound)}"
             if source.is_package:
-                instead = "remove the line: no module has to import an app here"
+                instead = "remove the line, and the name in __all__: no module has to import an app here; see what else that module does"
             what = f"{ast.unparse(node).split(' import ', 1)[0]} import {_name(alias.name, alias.asname)}: the project's Celery app"
             only = len(node.names) == 1 and not source.is_package
             yield Finding(

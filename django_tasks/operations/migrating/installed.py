@@ -1,10 +1,11 @@
 """INSTALLED_APPS, and the settings that ought to be there and are not: what only the whole project shows."""
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from django_tasks.operations.migrating.celeryapps import nodes
+from django_tasks.operations.migrating.celeryapps import dotted, nodes
 from django_tasks.operations.migrating.findings import Finding, Severity
 from django_tasks.operations.migrating.names import COMPANIONS, prefixes
 from django_tasks.operations.migrating.reading import Source
@@ -13,9 +14,14 @@ _NEEDED: Final = {
     "django_tasks": '"django_tasks" behind "django_celery_beat": tasks are found and commands are there by this line alone',
     "django_celery_beat": '"django_celery_beat": its models hold the schedules of periodic tasks',
 }
+#: Workers of Celery that are told to consume the queue celery.
+_CONSUMED: Final = re.compile(r"""celery\b.*[\s"'](-Q|--queues)[\s=,"']+([\w.-]+,)*celery\b""")
 #: Settings whose default differs so much that a moving project wants to choose.
 _CHOICES: Final = {
-    "TASK_DEFAULT_QUEUE": 'the default queue is named default here, celery there: set it to "celery" while both kinds of workers run',
+    "TASK_DEFAULT_QUEUE": (
+        'the default queue is named default here, celery there: set it to "celery" while both kinds of workers run,'
+        " and as long as -Q, TASK_QUEUES or routes name that queue"
+    ),
     "BROKER_URL": "without it messages wait in the Django database (db://default), not in RabbitMQ on this machine",
 }
 
@@ -41,7 +47,15 @@ def check_installed(sources: Sequence[Source]) -> Iterator[Finding]:
     written = {text for source in sources if source.is_python for text in _names(source)}
     for name, instead in _CHOICES.items():
         if not {name, name.lower(), f"CELERY_{name}"} & written:
-            yield Finding(path=path, line=line, what=f"{name} is set nowhere", instead=instead, severity=Severity.LOOK)
+            severity = Severity.CHANGE if name == "TASK_DEFAULT_QUEUE" and _names_celerys_queue(sources) else Severity.LOOK
+            yield Finding(path=path, line=line, what=f"{name} is set nowhere", instead=instead, severity=severity)
+
+
+def _names_celerys_queue(sources: Sequence[Source]) -> bool:
+    """Whether something names Celery's default queue: then what is sent to ours would wait for ever."""
+    calls = (node for source in sources for node in nodes(source) if isinstance(node, ast.Call) and dotted(node.func).endswith("Queue"))
+    declared = any(isinstance(argument, ast.Constant) and argument.value == "celery" for call in calls for argument in call.args[:1])
+    return declared or any(_CONSUMED.search(source.text) for source in sources if not source.is_python)
 
 
 def _app_lists(source: Source) -> Iterator[tuple[int, list[tuple[str, int]], str]]:
@@ -50,8 +64,14 @@ def _app_lists(source: Source) -> Iterator[tuple[int, list[tuple[str, int]], str
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             name = next((target.id for target in targets if isinstance(target, ast.Name)), "")
             if name.endswith("APPS"):
-                texts = [one for one in ast.walk(node.value) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-                yield node.lineno, [(str(one.value), one.lineno) for one in texts], name
+                yield node.lineno, _texts(node.value), name
+        elif isinstance(node, ast.FunctionDef) and node.name == "INSTALLED_APPS":
+            # A property of a class of settings.
+            yield node.lineno, [text for statement in node.body for text in _texts(statement)], node.name
+
+
+def _texts(node: ast.AST) -> list[tuple[str, int]]:
+    return [(one.value, one.lineno) for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
 
 
 def _check_app(source: Source, line: int, app: str) -> Iterator[Finding]:

@@ -47,6 +47,7 @@ MOVED: Final[Mapping[str, str]] = {
     "celery.app.task:Task": "django_tasks:Task",
     "celery.beat:crontab": "django_tasks.schedules:crontab",
     "celery.contrib.django.task:DjangoTask": "django_tasks:Task",
+    "celery.contrib.testing.worker:start_worker": "django_tasks.testing:start_worker",
     "celery.exceptions:CeleryError": "django_tasks.exceptions:TaskError",
     "celery.exceptions:NotConfigured": "django_tasks.exceptions:ImproperlyConfigured",
     "celery.exceptions:RetryTaskError": "django_tasks.exceptions:Retry",
@@ -65,100 +66,115 @@ MOVED: Final[Mapping[str, str]] = {
 }
 
 _STAYS: Final = "no counterpart; Celery stays installed beside django-celery-beat, so the import goes on working"
+_VERSION: Final = "`django_tasks.__version__`, whose numbers mean other things"
 _WORKER: Final = "no counterpart: our worker has no such parts; watch it by the signals worker_* and task_*, change it by MIDDLEWARE"
 
+#: What to say of names: how pressing it is, and the words.
+Advices = Mapping[str, tuple[Severity, str]]
+
+
+def _rated(severity: Severity, told: Mapping[str, str]) -> Advices:
+    return {name: (severity, text) for name, text in told.items()}
+
+
 #: What to say where there is no counterpart: by ``module:name``, or by module, which covers what lies below it.
-ADVICE: Final[Mapping[str, tuple[Severity, str]]] = {
-    "billiard": (Severity.LOOK, "not ours: workers here are plain processes; use multiprocessing or concurrent.futures"),
-    "celery:Celery": (Severity.CHANGE, "no app of the project's own: `from django_tasks import app`"),
-    "celery:bugreport": (Severity.CHANGE, "no counterpart; `manage.py tasks status` and `manage.py diffsettings` tell most of it"),
-    "celery:uuid": (Severity.CHANGE, "`str(uuid.uuid4())`, or any text of your own as task_id"),
-    "celery:__version__": (Severity.CHANGE, "`django_tasks.__version__`, whose numbers mean other things"),
-    "celery:VERSION": (Severity.CHANGE, "`django_tasks.__version__`, whose numbers mean other things"),
-    "celery:VERSION_BANNER": (Severity.CHANGE, "`django_tasks.__version__`, whose numbers mean other things"),
-    "celery:SERIES": (Severity.CHANGE, "`django_tasks.__version__`, whose numbers mean other things"),
-    "celery:version_info": (Severity.CHANGE, "`django_tasks.__version__`, whose numbers mean other things"),
-    "celery.app": (Severity.CHANGE, "nearest: `from django_tasks import app`, the one app of the project"),
-    "celery.app.base:Celery": (Severity.CHANGE, "no app of the project's own: `from django_tasks import app`"),
-    "celery.app.control": (Severity.CHANGE, "nearest: `app.control` of `from django_tasks import app`"),
-    "celery.app.log": (Severity.CHANGE, "no counterpart: Django's LOGGING counts; `django_tasks.log` adds task_id and task_name"),
-    "celery.app.task:Context": (Severity.CHANGE, "nearest: `django_tasks.context.Request`, the class of `self.request`"),
-    "celery.backends": (
+ADVICE: Final[Advices] = {
+    **_rated(
         Severity.CHANGE,
-        (
-            "nearest: `django_tasks.result_backends.backend.ResultBackend`, named by an entry point of django_tasks.result_backends;"
-            " Celery's own stores work by their URLs in RESULT_BACKEND"
-        ),
+        {
+            "celery:Celery": "no app of the project's own: `from django_tasks import app`",
+            "celery:bugreport": "no counterpart; `manage.py tasks status` and `manage.py diffsettings` tell most of it",
+            "celery:uuid": "`str(uuid.uuid4())`, or any text of your own as task_id",
+            "celery:__version__": _VERSION,
+            "celery:VERSION": _VERSION,
+            "celery:VERSION_BANNER": _VERSION,
+            "celery:SERIES": _VERSION,
+            "celery:version_info": _VERSION,
+            "celery._state:get_current_task": "`app.current_task` of `from django_tasks import app`, which is None outside of tasks",
+            "celery._state:get_current_app": "`from django_tasks import app`, the one app of the project",
+            "celery.app": "nearest: `from django_tasks import app`, the one app of the project",
+            "celery.app.base:Celery": "no app of the project's own: `from django_tasks import app`",
+            "celery.app.control": "nearest: `app.control` of `from django_tasks import app`",
+            "celery.app.log": "no counterpart: Django's LOGGING counts; `django_tasks.log` adds task_id and task_name",
+            "celery.app.task:Context": "nearest: `django_tasks.context.Request`, the class of `self.request`",
+            "celery.backends": "nearest: `django_tasks.result_backends.backend.ResultBackend`, named by an entry point of"
+            " django_tasks.result_backends; Celery's own stores work by their URLs in RESULT_BACKEND",
+            "celery.beat": "no counterpart: `manage.py runbeat` reads BEAT_SCHEDULE and django-celery-beat's tables,"
+            " and takes no scheduler class",
+            "celery.bin": "no counterpart: workers are started by `manage.py runworker`, beat by `manage.py runbeat`",
+            "celery.bootsteps": _WORKER,
+            "celery.canvas": "no counterpart in django_tasks.canvas, which has Celery's public names only",
+            "celery.concurrency": "no counterpart: the pools are prefork, threads, asyncio and solo",
+            "celery.contrib.abortable": "no counterpart; `app.control.revoke(task_id, terminate=True)` ends a task,"
+            " a row or cache key of your own asks it to end",
+            "celery.contrib.pytest": "remove it: our pytest plugin is loaded by itself and has the same fixtures",
+            "celery.contrib.testing": "nearest: `django_tasks.testing`: in_memory, worker, eager, travel, and the fixtures",
+            "celery.events": "nearest: Receiver, Dispatcher and State of `app.events`; `manage.py tasks events` prints them",
+            "celery.exceptions": "no counterpart; `django_tasks.exceptions.TaskError` is the class of all our errors",
+            "celery.exceptions:SecurityError": "no counterpart: messages are not signed; refused content is ContentDisallowed",
+            "celery.exceptions:BackendError": "nearest: BackendGetMetaError, BackendStoreError of django_tasks.exceptions",
+            "celery.fixups": "not needed: this is part of Django's process",
+            "celery.loaders": "no counterpart: settings are Django's, tasks are found in installed apps and IMPORTS",
+            "celery.registry": "`app.tasks` of `from django_tasks import app`",
+            "celery.result": "no counterpart in django_tasks.result; AsyncResult, GroupResult and ResultSet are there",
+            "celery.security": "no counterpart: messages are not signed; ACCEPT_CONTENT = ['json'] can't run code",
+            "celery.signals": "no such signal here: there are no eventlet or gevent pools; see django_tasks.signals",
+            "celery.task": "gone since Celery 5; nearest: shared_task, Task of django_tasks, and BEAT_SCHEDULE for periodic_task",
+            "celery.utils.log": "nearest: `logging.getLogger(name)`, or get_task_logger of django_tasks.log",
+            "celery.worker": _WORKER,
+            "celery.worker.request": f"{_WORKER}; `self.request` is django_tasks.context.Request",
+            "celery.worker.control": "no counterpart yet: commands to workers come with a later release",
+        },
     ),
-    "celery.beat": (
-        Severity.CHANGE,
-        "no counterpart: `manage.py runbeat` reads BEAT_SCHEDULE and django-celery-beat's tables; it takes no scheduler class",
+    **_rated(
+        Severity.LOOK,
+        {
+            "billiard": "not ours: workers here are plain processes; use multiprocessing or concurrent.futures",
+            "celery.local": f"{_STAYS}; Django has django.utils.functional.SimpleLazyObject",
+            "celery.platforms": f"{_STAYS}; daemons, users and umasks are the service manager's",
+            "celery.schedules": f"{_STAYS}; our schedules are Celery's own classes",
+            "celery.utils": f"{_STAYS}; Python and django.utils have most of it",
+            "django_celery_results": "results are django_tasks.models.TaskResult, in the admin; old rows stay in their old table",
+        },
     ),
-    "celery.bin": (Severity.CHANGE, "no counterpart: workers are started by `manage.py runworker`, beat by `manage.py runbeat`"),
-    "celery.bootsteps": (Severity.CHANGE, _WORKER),
-    "celery.canvas": (Severity.CHANGE, "no counterpart in django_tasks.canvas, which has Celery's public names only"),
-    "celery.concurrency": (Severity.CHANGE, "no counterpart: the pools are prefork, threads, asyncio and solo"),
-    "celery.contrib.abortable": (
-        Severity.CHANGE,
-        "no counterpart; `app.control.revoke(task_id, terminate=True)` ends a task, a row or cache key of your own asks it to end",
+    **_rated(
+        Severity.COUNTS,
+        {
+            "kombu": "kombu stays: TASK_QUEUES takes its Queue and Exchange, and serializers registered with it are found",
+        },
     ),
-    "celery.contrib.pytest": (Severity.CHANGE, "remove it: our pytest plugin is loaded by itself and has the same fixtures"),
-    "celery.contrib.testing.worker:start_worker": (
-        Severity.CHANGE,
-        "`from django_tasks.testing import worker`: `with worker():` needs no app, and runs in a thread as well",
-    ),
-    "celery.contrib.testing": (Severity.CHANGE, "nearest: `django_tasks.testing`: in_memory, worker, eager, travel, and the fixtures"),
-    "celery.events": (Severity.CHANGE, "no counterpart yet: events come with a later release; signals tell a process of its own tasks"),
-    "celery.exceptions": (Severity.CHANGE, "no counterpart; `django_tasks.exceptions.TaskError` is the class of all our errors"),
-    "celery.exceptions:SecurityError": (Severity.CHANGE, "no counterpart: messages are not signed; refused content is ContentDisallowed"),
-    "celery.exceptions:BackendError": (Severity.CHANGE, "nearest: BackendGetMetaError, BackendStoreError of django_tasks.exceptions"),
-    "celery.fixups": (Severity.CHANGE, "not needed: this is part of Django's process"),
-    "celery.loaders": (Severity.CHANGE, "no counterpart: settings are Django's, tasks are found in installed apps and IMPORTS"),
-    "celery.local": (Severity.LOOK, f"{_STAYS}; Django has django.utils.functional.SimpleLazyObject"),
-    "celery.platforms": (Severity.LOOK, f"{_STAYS}; daemons, users and umasks are the service manager's"),
-    "celery.registry": (Severity.CHANGE, "`app.tasks` of `from django_tasks import app`"),
-    "celery.result": (Severity.CHANGE, "no counterpart in django_tasks.result; AsyncResult, GroupResult and ResultSet are there"),
-    "celery.schedules": (Severity.LOOK, f"{_STAYS}; our schedules are Celery's own classes"),
-    "celery.security": (Severity.CHANGE, "no counterpart: messages are not signed; ACCEPT_CONTENT = ['json'] can't run code"),
-    "celery.signals": (Severity.CHANGE, "no such signal here: there are no eventlet or gevent pools; see django_tasks.signals"),
-    "celery.task": (
-        Severity.CHANGE,
-        "gone since Celery 5; nearest: shared_task, Task of django_tasks, and BEAT_SCHEDULE for periodic_task",
-    ),
-    "celery.utils": (Severity.LOOK, f"{_STAYS}; Python and django.utils have most of it"),
-    "celery.utils.log": (Severity.CHANGE, "nearest: `logging.getLogger(name)`, or get_task_logger of django_tasks.log"),
-    "celery.worker": (Severity.CHANGE, _WORKER),
-    "celery.worker.request": (Severity.CHANGE, f"{_WORKER}; `self.request` is django_tasks.context.Request"),
-    "celery.worker.control": (Severity.CHANGE, "no counterpart yet: commands to workers come with a later release"),
-    "django_celery_results": (Severity.LOOK, "results are django_tasks.models.TaskResult, in the admin; old rows stay in their old table"),
-    "kombu": (Severity.COUNTS, "kombu stays: TASK_QUEUES takes its Queue and Exchange, and serializers registered with it are found"),
 }
 
 #: Packages around Celery, by the name that is imported: what becomes of them.
-COMPANIONS: Final[Mapping[str, tuple[Severity, str]]] = {
-    "celery_batches": (Severity.CHANGE, "no counterpart: a task that collects rows, started by beat, does the same"),
-    "celery_haystack": (Severity.CHANGE, "sends Celery tasks of its own; index in a task of yours"),
-    "celery_once": (Severity.CHANGE, "its base class is Celery's; take a lock or a unique row in the task"),
-    "celery_progress": (
+COMPANIONS: Final[Advices] = {
+    **_rated(
         Severity.CHANGE,
-        "reads Celery's results; update_state, and AsyncResult(id).info of django_tasks, have the progress",
+        {
+            "celery_batches": "no counterpart: a task that collects rows, started by beat, does the same",
+            "celery_haystack": "sends Celery tasks of its own; index in a task of yours",
+            "celery_once": "its base class is Celery's; take a lock or a unique row in the task",
+            "celery_progress": "reads Celery's results; `self.progress(done, total)` notes how far a task is,"
+            " AsyncResult(id).info of django_tasks tells it",
+            "celery_singleton": "its base class is Celery's; take a lock or a unique row in the task",
+            "django_structlog.celery": "connects to Celery's signals; ours have the same names, in django_tasks.signals",
+            "djcelery": "long gone, with Celery 4; results and schedules are in django_tasks and django_celery_beat",
+            "djcelery_email": "sends Celery tasks of its own; send mail in a task of yours",
+            "flower": "a program of its own that stays: it watches the events of our workers, on Redis and RabbitMQ",
+            "health_check.contrib.celery": "asks Celery; `manage.py tasks status` exits with 1 where no worker lives",
+            "health_check.contrib.celery_ping": "asks Celery; `manage.py tasks status` exits with 1 where no worker lives",
+            "opentelemetry.instrumentation.celery": "instruments Celery; write the spans in a MIDDLEWARE",
+            "pytest_celery": "starts Celery's workers in containers; our pytest plugin has the fixtures of celery.contrib.pytest",
+            "redbeat": "a scheduler of Celery's beat; put its entries into BEAT_SCHEDULE or django-celery-beat's models",
+            "sentry_sdk.integrations.celery": "watches Celery; report by the signal task_failure of django_tasks.signals",
+            "tenant_schemas_celery": "its task class is Celery's; set the tenant in a MIDDLEWARE",
+        },
     ),
-    "celery_singleton": (Severity.CHANGE, "its base class is Celery's; take a lock or a unique row in the task"),
-    "django_celery_beat": (Severity.COUNTS, "stays: its models are our schedules"),
-    "django_structlog.celery": (Severity.CHANGE, "connects to Celery's signals; ours have the same names, in django_tasks.signals"),
-    "djcelery": (Severity.CHANGE, "long gone, with Celery 4; results and schedules are in django_tasks and django_celery_beat"),
-    "djcelery_email": (Severity.CHANGE, "sends Celery tasks of its own; send mail in a task of yours"),
-    "flower": (Severity.CHANGE, "watches events, which our workers don't send yet; the admin shows results, queues and workers"),
-    "health_check.contrib.celery": (Severity.CHANGE, "asks Celery; `manage.py tasks status` exits with 1 where no worker lives"),
-    "health_check.contrib.celery_ping": (Severity.CHANGE, "asks Celery; `manage.py tasks status` exits with 1 where no worker lives"),
-    "opentelemetry.instrumentation.celery": (Severity.CHANGE, "instruments Celery; write the spans in a MIDDLEWARE"),
-    "pytest_celery": (
-        Severity.CHANGE,
-        "starts Celery's workers in containers; our pytest plugin has the fixtures of celery.contrib.pytest",
+    **_rated(
+        Severity.COUNTS,
+        {
+            "django_celery_beat": "stays: its models are our schedules",
+        },
     ),
-    "redbeat": (Severity.CHANGE, "a scheduler of Celery's beat; put its entries into BEAT_SCHEDULE or django-celery-beat's models"),
-    "sentry_sdk.integrations.celery": (Severity.CHANGE, "watches Celery; report by the signal task_failure of django_tasks.signals"),
-    "tenant_schemas_celery": (Severity.CHANGE, "its task class is Celery's; set the tenant in a MIDDLEWARE"),
 }
 
 #: What a name is called, if it has a counterpart: its module and its name there.
@@ -207,7 +223,7 @@ def advice(module: str, name: str = "") -> Advice:
     return Advice(Severity.CHANGE, f"no counterpart is known{guess}")
 
 
-def _listed(module: str, table: Mapping[str, tuple[Severity, str]]) -> tuple[Severity, str] | None:
+def _listed(module: str, table: Advices) -> tuple[Severity, str] | None:
     return next((table[prefix] for prefix in prefixes(module) if prefix in table), None)
 
 

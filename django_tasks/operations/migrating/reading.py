@@ -3,12 +3,13 @@
 import ast
 import os
 import tokenize
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Final
+
+from django_tasks.operations.migrating.parsing import parse
 
 #: Largest file that is read, in bytes: what is larger was not written by hand.
 LARGEST: Final = 1_000_000
@@ -16,7 +17,7 @@ LARGEST: Final = 1_000_000
 # fmt: off
 _PASSED_OVER: Final = frozenset({
     ".eggs", ".git", ".hg", ".idea", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".svn", ".tox", ".venv", ".vscode",
-    "__pycache__", "bower_components", "migrations", "node_modules", "site-packages", "staticfiles",
+    "__pycache__", "bower_components", "node_modules", "site-packages", "staticfiles",
 })
 _TEXTS: Final = frozenset({
     "", ".bash", ".cfg", ".conf", ".env", ".hcl", ".in", ".ini", ".j2", ".json", ".md", ".nix", ".rst", ".service", ".sh", ".template",
@@ -49,7 +50,8 @@ _LOOKED_AT: Final = (
 class Source:
     """One file. ``module`` is its dotted name below the folder that was given, empty for what is no Python.
 
-    ``tree`` is None where the file is no Python, or could not be parsed: then ``problem`` says why, for ``problem_line``.
+    ``tree`` is None where the file is no Python. Where it could not be parsed, ``problem`` says why, for ``problem_line``, and the
+    tree has its imports only.
     """
 
     shown: str
@@ -75,7 +77,7 @@ class Source:
 def sources(roots: Iterable[Path]) -> Iterator[Source]:
     """Read what lies in these folders, and the files among ``roots``: Python, and texts that may hold commands.
 
-    Virtual environments, installed packages, migrations and symbolic links to folders are passed over.
+    Virtual environments, installed packages, symbolic links to folders, and migrations without a word of Celery are passed over.
     """
     seen: set[Path] = set()
     for root in roots:
@@ -115,6 +117,9 @@ def _read(path: Path, root: Path) -> Source | None:
     except OSError as error:
         return Source(shown, "", problem=f"it can't be read: {error.strerror}")
     if path.suffix == ".py":
+        # Migrations are many, and large; a few send tasks, or have some beside them.
+        if "migrations" in path.parent.parts and b"celery" not in content.lower():
+            return None
         return _parse(content, shown, path.relative_to(root))
     # Programs without a suffix are no texts.
     return None if b"\0" in content else Source(shown, content.decode("utf-8", "replace"))
@@ -132,17 +137,10 @@ def _parse(content: bytes, shown: str, relative: Path) -> Source:
     parts = relative.with_suffix("").parts
     module = ".".join(parts[:-1] if is_package and len(parts) > 1 else parts)
     text = _decode(content)
-    try:
-        with warnings.catch_warnings():
-            # A project's doubtful escapes are no matter of ours.
-            warnings.simplefilter("ignore")
-            tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None) or 1
-        reason = getattr(error, "msg", None) or str(error) or type(error).__name__
-        return Source(shown, text, module, is_package, problem=f"it can't be parsed: {reason}", problem_line=line)
+    parsed = parse(content, text)
     # Walked once: a walk takes longer than everything that is done with what it finds.
-    return Source(shown, text, module, is_package, tree, tuple(node for node in ast.walk(tree) if isinstance(node, _LOOKED_AT)))
+    found = tuple(node for node in ast.walk(parsed.tree) if isinstance(node, _LOOKED_AT)) if parsed.tree else ()
+    return Source(shown, text, module, is_package, parsed.tree, found, parsed.problem, parsed.problem_line)
 
 
 def _decode(content: bytes) -> str:

@@ -21,13 +21,12 @@ _NOT_OURS: Final = {
     "bind": "never called here",
     "from_config": "never read here; the attributes that follow settings are fixed",
     "on_bound": "never called here; use on_after_finalize of the app",
-    "pop_request": "never called here; use before_start and after_return",
-    "push_request": "never called here; use before_start and after_return",
     "start_strategy": "never called here; use a MIDDLEWARE",
 }
 _CELERYS: Final = {"Task", "DjangoTask", "BaseTask"}
 _PLUGINS: Final = ("celery.contrib.pytest", "pytest_celery")
 _LOGGERS: Final = ("celery", "celery.task", "celery.worker", "celery.beat", "celery.app", "celery.app.trace", "celery.redirected")
+_LOGGERS_BELOW: Final = ("celery.worker.", "celery.beat.", "celery.app.", "celery.utils.", "celery.backends.", "celery.apps.")
 _PATH: Final = re.compile(r"(celery|django_celery_results)(\.[A-Za-z_]\w*)+(:\w+)?")
 #: Names of files look like paths into a package.
 _FILE: Final = re.compile(r".*\.(cfg|conf|db|html|ini|json|lock|log|pid|py|pyc|service|sh|sock|toml|txt|ya?ml)")
@@ -35,7 +34,8 @@ _FILE: Final = re.compile(r".*\.(cfg|conf|db|html|ini|json|lock|log|pid|py|pyc|s
 
 def check_task_code(source: Source) -> Iterator[Finding]:
     """Report classes of tasks, pickle, and texts that name modules, plugins and loggers of Celery."""
-    bases = _bases(source)
+    loggers = list(_loggers(source))
+    bases, other = _bases(source), {*_docstrings(source), *loggers}
     for node in nodes(source):
         if isinstance(node, ast.ClassDef):
             yield from _check_class(source, node, bases)
@@ -45,9 +45,17 @@ def check_task_code(source: Source) -> Iterator[Finding]:
                 yield Finding(
                     path=source.shown, line=node.value.lineno, what='serializer="pickle"', instead=instead, severity=Severity.LOOK
                 )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in other:
             yield from _check_text(source, node.lineno, node.value)
-    yield from _check_loggers(source)
+    for logger in loggers:
+        instead = '"django_tasks": our loggers lie below it'
+        yield Finding(path=source.shown, line=logger.lineno, what=f'the logger "{logger.value!s}"', instead=instead, severity=Severity.LOOK)
+
+
+def _docstrings(source: Source) -> set[ast.AST]:
+    documented = [source.tree, *(node for node in nodes(source) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef))]
+    first = [node.body[0] for node in documented if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body]
+    return {statement.value for statement in first if isinstance(statement, ast.Expr)}
 
 
 def _bases(source: Source) -> set[str]:
@@ -56,13 +64,20 @@ def _bases(source: Source) -> set[str]:
     for node in nodes(source):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"celery", "django_tasks"}:
             found |= {alias.asname or alias.name for alias in node.names if alias.name in _CELERYS}
+    derived = {node.name: {dotted(base) for base in node.bases} for node in nodes(source) if isinstance(node, ast.ClassDef)}
+    while grown := {name for name, above in derived.items() if name not in found and any(_is_task(base, found) for base in above)}:
+        found |= grown
     return found
+
+
+def _is_task(name: str, bases: set[str]) -> bool:
+    # app.Task, celery_app.Task: whatever the app is called.
+    return name in bases or name.endswith("app.Task")
 
 
 def _check_class(source: Source, node: ast.ClassDef, bases: set[str]) -> Iterator[Finding]:
     names = [dotted(base) for base in node.bases]
-    # app.Task, celery_app.Task: whatever the app is called.
-    found = next((name for name in names if name in bases or name.endswith((".app.Task", "app.Task"))), None)
+    found = next((name for name in names if _is_task(name, bases)), None)
     if found is None:
         return
     instead = "works with the Task of django_tasks: `run`, `__call__`, before_start, on_success and the others are called"
@@ -91,12 +106,13 @@ def _check_text(source: Source, line: int, text: str) -> Iterator[Finding]:
             yield Finding(path=source.shown, line=line, what=f'"{masked(text)}"', instead=ours.instead, severity=Severity.LOOK)
 
 
-def _check_loggers(source: Source) -> Iterator[Finding]:
-    """Celery's loggers as keys of LOGGING, or asked for by getLogger."""
+def _is_logger(text: object) -> bool:
+    return text in _LOGGERS or (isinstance(text, str) and text.startswith(_LOGGERS_BELOW))
+
+
+def _loggers(source: Source) -> Iterator[ast.Constant]:
+    """Yield Celery's loggers as keys of LOGGING, or asked for by getLogger."""
     keys = [key for node in nodes(source) if isinstance(node, ast.Dict) for key, value in zip(node.keys, node.values, strict=True)
             if isinstance(value, ast.Dict | ast.Call | ast.Name)]  # fmt: skip
     asked = [node.args[0] for node in nodes(source) if isinstance(node, ast.Call) and dotted(node.func).endswith("getLogger") and node.args]
-    for key in (*keys, *asked):
-        if isinstance(key, ast.Constant) and key.value in _LOGGERS:
-            instead = '"django_tasks": our loggers lie below it'
-            yield Finding(path=source.shown, line=key.lineno, what=f'the logger "{key.value}"', instead=instead, severity=Severity.LOOK)
+    yield from (key for key in (*keys, *asked) if isinstance(key, ast.Constant) and _is_logger(key.value))

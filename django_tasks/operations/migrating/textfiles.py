@@ -14,17 +14,21 @@ _LONGEST: Final = 30
 _PROSE: Final = frozenset({".md", ".rst"})
 _HINT: Final = re.compile(r"celery|CELERY")
 _REQUIREMENT: Final = re.compile(
-    r"""^\s*["']?(celery|django-celery-results|flower|pytest-celery|celery-redbeat|celery-once|celery-singleton|celery-progress)"""
+    r"""^\s*["']?(celery|django-celery-results|flower|pytest-celery|celery-redbeat|celery-once|celery-singleton|celery-progress|celery-batches|celery-types)"""
     r"""(\[[\w,\s-]*\])?["']?\s*($|[=<>!~;#,@"'])""",
     re.IGNORECASE,
 )
+_SERVICES: Final = frozenset({"celery", "celeryd", "celerybeat"})
+#: sentry-sdk[celery], django-structlog[celery]
+_EXTRA: Final = re.compile(r"""^\s*["']?([\w.-]+)\[[\w,\s-]*\bcelery\b[\w,\s-]*\]""", re.IGNORECASE)
 _REQUIREMENTS: Final = re.compile(r"requirements|constraints|pyproject\.toml|pipfile|setup\.cfg|environment\.ya?ml", re.IGNORECASE)
 #: Keys of YAML and the like whose values are titles.
 _TITLE: Final = re.compile(r"^\s*(-\s+)?\W?(name|container_name|description|title|label|id)\W*[:=]", re.IGNORECASE)
 _PACKAGES: Final = {
     "celery": "django-tasks-engine, with the extras you need: redis, postgres, mysql, sqs; Celery itself comes with django-celery-beat",
     "django-celery-results": "not needed: results are rows of django_tasks' TaskResult",
-    "flower": "watches events, which our workers don't send yet; the admin shows results, queues and workers",
+    "flower": "works with Redis and RabbitMQ: it shows workers and tasks that send events (-E), but can't command workers yet",
+    "celery-types": "not needed: this package has its types with it",
     "pytest-celery": "remove it: our pytest plugin has the fixtures of celery.contrib.pytest, and leaves them to this one where it is",
 }
 
@@ -38,16 +42,27 @@ def check_text(source: Source) -> Iterator[Finding]:
     lines = source.text.splitlines()
     for number, (shown, command) in _commands(lines):
         for ours in translate(command):
+            if severity is Severity.LOOK and shown in _SERVICES:
+                # In a text for people this is the name of a service.
+                continue
             yield Finding(path=source.shown, line=number, what=shown, instead=ours.instead, severity=severity)
     for number, line in enumerate(lines, 1):
-        found = _REQUIREMENT.match(line) if is_requirements else None
-        if found:
-            name = found.group(1).lower()
-            instead = _PACKAGES.get(name, "made for Celery; see the page «Moving from Celery» for what takes its place")
+        instead = _required(line) if is_requirements else ""
+        if instead:
             yield Finding(path=source.shown, line=number, what=line.strip().rstrip(","), instead=instead, severity=Severity.LOOK)
         if "celery.contrib.pytest" in line:
             instead = "remove it: our pytest plugin is loaded by itself and has the same fixtures"
             yield Finding(path=source.shown, line=number, what=line.strip(), instead=instead, severity=Severity.CHANGE)
+
+
+def _required(line: str) -> str:
+    """Say what becomes of a line of requirements, if it names Celery or a package around it."""
+    found = _REQUIREMENT.match(line)
+    if found:
+        return _PACKAGES.get(found.group(1).lower(), "made for Celery; see the page «Moving from Celery» for what takes its place")
+    if _EXTRA.match(line):
+        return "its extra celery watches Celery, and not these workers; see the page «Moving from Celery» for what takes its place"
+    return ""
 
 
 def _commands(lines: list[str]) -> Iterator[tuple[int, tuple[str, str]]]:

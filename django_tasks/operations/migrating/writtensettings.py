@@ -58,9 +58,17 @@ def find_namespaces(sources: Iterable[Source]) -> Namespaces:
 def check_settings(source: Source, namespaces: Namespaces) -> Iterator[Finding]:
     """Report the settings of Celery that a module assigns, or overrides for a test."""
     alone = any(source.module == module or source.module.endswith(f".{module}") for module in namespaces.modules)
-    bare = alone or (namespaces.bare and re.search(r"settings|(^|\.)conf", source.module) is not None)
-    for name, value, line in _assigned(source):
+    named_so = re.search(r"settings|(^|\.)conf", source.module) is not None
+    bare = alone or (namespaces.bare and named_so)
+    assigned = list(_assigned(source))
+    # CELERY_RETRIES = 5 in a module of tasks is the project's own.
+    no_settings = not (alone or named_so) and not any(
+        hasattr(global_settings, name) or _is_known(name, namespaces) for name, _, _ in assigned
+    )
+    for name, value, line in assigned:
         found = _prefixed(name, namespaces)
+        if found is not None and no_settings:
+            continue
         if found is None and bare and _is_bare(name, alone=alone):
             found = name.upper(), f'DJANGO_TASKS["{name.upper()}"]: Celery read it without a prefix, which counts for nothing here'
         if found is not None:
@@ -72,6 +80,11 @@ def check_settings(source: Source, namespaces: Namespaces) -> Iterator[Finding]:
             yield Finding(
                 path=source.shown, line=line, what=name, instead="no effect: of django-celery-results; remove it", severity=Severity.LOOK
             )
+
+
+def _is_known(name: str, namespaces: Namespaces) -> bool:
+    found = _prefixed(name, namespaces)
+    return found is not None and found[0] in OPTIONS
 
 
 def _is_bare(name: str, *, alone: bool) -> bool:
@@ -137,8 +150,6 @@ def judge(name: str, value: ast.expr | None) -> tuple[str, Severity]:
 
 
 def _judge_value(name: str, value: Any) -> tuple[str, Severity] | None:
-    if name == "WORKER_SEND_TASK_EVENTS" and value:
-        return "remove it: workers don't send events yet, and refuse to start with it", Severity.CHANGE
     if name in {"ACCEPT_CONTENT", "RESULT_ACCEPT_CONTENT"} and {"pickle", "application/x-python-serialize"} & set(value or ()):
         return 'works, and a system check warns: who writes to the broker runs code. ["json"], and plain data as arguments', Severity.LOOK
     if name in {"TASK_SERIALIZER", "RESULT_SERIALIZER"} and value == "pickle":

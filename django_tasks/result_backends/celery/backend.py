@@ -5,8 +5,7 @@ and the other way round. What becomes of a write (``merging``), how chords are c
 """
 
 import os
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -17,15 +16,16 @@ from celery import exceptions as celerys
 from celery.backends.base import BaseKeyValueStoreBackend
 from celery.result import result_from_tuple
 
-from django_tasks import clock, exceptions, states
+from django_tasks import clock, states
 from django_tasks.exceptions import BackendStoreError, ImproperlyConfigured, OperationalError, TaskError
 from django_tasks.messages import WireSignature
 from django_tasks.result_backends import open_result_backend
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.celery.documents import Request, decoding, document_of, encoding, meta_of, plain, value_of
 from django_tasks.result_backends.celery.libraries import private_app, require_library, schemes
 from django_tasks.result_backends.encoding import encode_value
 from django_tasks.result_backends.merging import folded, merged
+from django_tasks.result_backends.polling import Pauses, polled
 from django_tasks.urls import URL, mask
 
 #: Seconds between two looks of a waiting reader: at first, and at most. Stores on the other side of HTTP are slow and cost money.
@@ -153,20 +153,7 @@ class CeleryResultBackend(ResultBackend):
 
     def wait(self, task_ids: Collection[str], timeout: float | None) -> Iterator[ResultMeta]:
         """Yield each task's meta once it is ready. Looks often at first, then ever less, twice a second at least."""
-        left = dict.fromkeys(task_ids)
-        end = None if timeout is None else clock.monotonic() + timeout
-        pause = _FIRST
-        while left:
-            ready = [meta for meta in self.fetch(left).values() if meta.status in states.READY_STATES]
-            for meta in ready:
-                left.pop(meta.task_id, None)
-                yield meta
-            if not left:
-                return
-            if end is not None and clock.monotonic() >= end:
-                raise exceptions.TimeoutError(f"{len(left)} of {len(task_ids)} results were not there within {timeout:g} seconds")
-            pause = _FIRST if ready else min(pause * 1.25, _LONGEST)
-            time.sleep(pause if end is None else max(0.0, min(pause, end - clock.monotonic())))
+        return polled(lambda left: self.fetch(left).values(), task_ids, timeout, Pauses(_FIRST, _LONGEST))
 
     def forget(self, task_ids: Collection[str]) -> None:
         """Delete what is kept of these tasks."""
@@ -218,13 +205,15 @@ class CeleryResultBackend(ResultBackend):
 
     # ---- chords: counted in the database
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
+    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
         """Expect ``size`` parts before the body."""
         self._chords.open_chord(group_id, size, body)
+        # Results can't be sought by their group here: the ids of the parts lie beside the counter.
+        self._chords.store_group(_parts_of(group_id), list(parts))
 
-    def grow_chord(self, group_id: str, by: int) -> None:
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
-        self._chords.grow_chord(group_id, by)
+        self._chords.grow_chord(group_id, by, parts)
 
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts, each once; return the chords that are complete now, with the results that lie in the store."""
@@ -235,7 +224,9 @@ class CeleryResultBackend(ResultBackend):
             meta.task_id: replace(meta, group_id=told.group_id, group_index=told.group_index)
             for meta, told in zip(done, metas, strict=True)
         }
-        ready = self._chords.count_chord_parts(list(fresh.values()))
+        return self._complete(self._chords.count_chord_parts(list(fresh.values())), fresh)
+
+    def _complete(self, ready: Sequence[ReadyChord], fresh: Mapping[str, ResultMeta]) -> list[ReadyChord]:
         # The database knows which parts there are and their order, and calls those lost whose results it doesn't have.
         elsewhere = [part.task_id for chord in ready for part in chord.parts if part.task_id not in fresh]
         known = {**self.fetch(elsewhere), **fresh}
@@ -244,6 +235,21 @@ class CeleryResultBackend(ResultBackend):
     def close_chords(self, group_ids: Collection[str]) -> None:
         """Note that the bodies of these chords have been sent."""
         self._chords.close_chords(group_ids)
+        for group_id in group_ids:
+            self._chords.forget_group(_parts_of(group_id))
+
+    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+        """Return chords that still wait for parts."""
+        return self._chords.open_chords(before, limit=limit)
+
+    def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
+        """Count results of these chords' parts that were stored and not counted."""
+        metas: list[ResultMeta] = []
+        for group_id in group_ids:
+            known = self._chords.fetch_group(_parts_of(group_id)) or ()
+            stored = self.fetch(known)
+            metas += (replace(stored[task_id], group_id=group_id, group_index=n) for n, task_id in enumerate(known) if task_id in stored)
+        return self.count_chord_parts(metas)
 
     # ---- retention
 
@@ -280,3 +286,8 @@ def _kept(backend: Any, task_ids: Collection[str]) -> Iterator[tuple[str, Any]]:
 
 def _there(backend: Any, id: str) -> bool:
     return any(backend.get(key(id)) is not None for key in (backend.get_key_for_task, backend.get_key_for_group))
+
+
+def _parts_of(group_id: str) -> str:
+    """Name the row of the ids of a chord's parts, among those of groups."""
+    return f"parts of {group_id}"

@@ -45,7 +45,8 @@ class Request:
         self.parent_id = meta.parent_id
         self.children = [_Child(wire) for wire in meta.children or ()]
         document = json.loads(to_document(meta))
-        self.stamps = {name: document[name] for name in _BESIDE if document.get(name) is not None}
+        beside = (*_BESIDE, *(document.get("stamped_headers") or ()))
+        self.stamps = {name: document[name] for name in beside if document.get(name) is not None}
         self.stamped_headers = list(self.stamps)
 
 

@@ -1,6 +1,6 @@
 """``DatabaseResultBackend``: what a result backend must do, each by the room that knows how."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Final, Self
@@ -12,8 +12,8 @@ from django_tasks.dbaccess import reaching, trying_again
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import WireSignature
 from django_tasks.models.results import GroupResult, TaskResult
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
-from django_tasks.result_backends.database import chords, reading, retention, writing
+from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.database import chords, reading, reopening, retention, writing
 from django_tasks.result_backends.database.rows import for_model
 from django_tasks.serializers import dumps_json, loads_json
 from django_tasks.urls import URL
@@ -95,15 +95,15 @@ class DatabaseResultBackend(ResultBackend):
         with reaching(self.alias, "Forgetting a group"):
             GroupResult.objects.using(self.alias).filter(group_id=group_id).delete()
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
+    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
         """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
         with reaching(self.alias, "Opening a chord"):
             chords.open_chord(self.alias, group_id, size, body)
 
-    def grow_chord(self, group_id: str, by: int) -> None:
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
         with reaching(self.alias, "Growing a chord"):
-            chords.grow_chord(self.alias, group_id, by)
+            chords.grow_chord(self.alias, group_id, by, parts)
 
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts, each once; return the chords that are complete now, or have failed now."""
@@ -120,6 +120,25 @@ class DatabaseResultBackend(ResultBackend):
         """Claim up to ``limit`` chords anew that somebody completed and did not close in time."""
         with reaching(self.alias, "Looking for chords left behind") as connection:
             return trying_again(connection, lambda: chords.reclaim(self.alias, limit))
+
+    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+        """Return chords that still wait for parts."""
+        with reaching(self.alias, "Looking for open chords"):
+            return chords.waiting(self.alias, before, limit)
+
+    def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
+        """Count results of these chords' parts that were stored and not counted.
+
+        There is no index on groups, since every task would pay for it: this reads through what ended since the oldest of
+        these chords was opened.
+        """
+        with reaching(self.alias, "Counting the parts of chords again") as connection:
+            return trying_again(connection, lambda: chords.recount(self.alias, group_ids))
+
+    def reopen(self, task_ids: Collection[str], parts: Mapping[str, Collection[str]]) -> int:
+        """Make failed tasks PENDING again, and chords wait again, in one transaction, or in the caller's."""
+        with reaching(self.alias, "Taking failures back") as connection:
+            return trying_again(connection, lambda: reopening.reopen(self.alias, task_ids, parts))
 
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete up to ``limit`` old results, groups and chords; what an unfinished chord needs stays."""

@@ -1,17 +1,17 @@
 """Reading results, and waiting for them without asking the database more often than makes a difference."""
 # ruff: noqa: S608  statements are put together from constants; values are parameters
 
-import time
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_tasks import clock, exceptions, states
+from django_tasks import clock, states
 from django_tasks.dbaccess import reaching
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.database.access import hides_news
 from django_tasks.result_backends.database.rows import COLUMNS, TABLE, reader_of
+from django_tasks.result_backends.polling import Pauses, polled, sleep
 
 #: Ids of one question.
 _CHUNK: Final = 500
@@ -39,25 +39,10 @@ def wait(alias: str, task_ids: Collection[str], timeout: float | None) -> Iterat
 
     Raises RuntimeError inside a transaction that can't see what others commit, where waiting would never end.
     """
-    left = dict.fromkeys(task_ids)
-    end = None if timeout is None else clock.monotonic() + timeout
-    pauses = Pauses(alias)
-    while left:
-        pauses.look()
-        found = fetch(alias, left, ready=True)
-        for meta in found:
-            left.pop(meta.task_id, None)
-            yield meta
-        if not left:
-            return
-        if end is not None and clock.monotonic() >= end:
-            raise exceptions.TimeoutError(f"{len(left)} of {len(task_ids)} results were not there within {timeout:g} seconds")
-        if found:
-            pauses.restart()
-        pauses.pause(end)
+    return polled(lambda left: fetch(alias, left, ready=True), task_ids, timeout, DatabasePauses(alias))
 
 
-class Pauses:
+class DatabasePauses(Pauses):
     """The time between two looks: short at first, then in proportion to the time waited, at most a quarter of a second.
 
     On SQLite a look is preceded by the question whether anything was written to the file since the last one, which
@@ -65,7 +50,6 @@ class Pauses:
     """
 
     FIRST: Final = 0.002
-    GROWTH: Final = 1.25
     LONGEST: Final = 0.25
     #: Seconds between two questions whether a SQLite file has changed.
     PROBE: Final = 0.02
@@ -73,15 +57,11 @@ class Pauses:
     TRUST: Final = 1.0
 
     def __init__(self, alias: str) -> None:
+        super().__init__(self.FIRST, self.LONGEST)
         self._alias = alias
-        self._next = self.FIRST
         self._version: Any = None
 
-    def restart(self) -> None:
-        """Something has come: more may come soon."""
-        self._next = self.FIRST
-
-    def look(self) -> None:
+    def before_look(self) -> None:
         """Note what the database is like before a look at the table."""
         with reaching(self._alias, "Waiting for results") as connection:
             self._version = _version(connection)
@@ -94,20 +74,16 @@ class Pauses:
                     f"waiting for a task's result inside transaction.atomic() on {self._alias!r} would never end: this transaction"
                     " sees the database as it was when it began, and a task that it sent starts when it commits. Wait after the block"
                 )
-            seconds, self._next = self._next, min(self._next * self.GROWTH, self.LONGEST)
+            seconds = self.taken()
             if self._version is None:
-                _sleep(seconds, end)
+                sleep(seconds, end)
                 return
             trust = clock.monotonic() + self.TRUST
             until = trust if end is None else min(trust, end)
             while clock.monotonic() < until:
-                _sleep(min(seconds, self.PROBE), until)
+                sleep(min(seconds, self.PROBE), until)
                 if _version(connection) != self._version:
                     return
-
-
-def _sleep(seconds: float, end: float | None) -> None:
-    time.sleep(seconds if end is None else max(0.0, min(seconds, end - clock.monotonic())))
 
 
 def _version(connection: BaseDatabaseWrapper) -> Any:

@@ -19,7 +19,7 @@ def expire(alias: str, before: datetime, *, limit: int) -> int:
     """Delete up to ``limit`` old results, then old groups and chords within what is left of it; return how many."""
     deleted, ancient = 0, for_model(min(before, clock.now() - _PATIENCE))
     before = for_model(before)
-    for rows in (_ended(alias, before), _abandoned(alias, before), GroupResult.objects.using(alias).filter(date_created__lt=before)):
+    for rows in (_ended(alias, before), _abandoned(alias, before), _groups(alias, before)):
         deleted += _delete(rows, limit - deleted)
     return deleted + _delete_chords(alias, before, ancient, limit - deleted)
 
@@ -33,6 +33,12 @@ def _abandoned(alias: str, before: datetime) -> QuerySet[Any]:
     return TaskResult.objects.using(alias).filter(
         Q(date_started__lt=before) | Q(date_started=None), date_done=None, date_created__lt=before
     )
+
+
+def _groups(alias: str, before: datetime) -> QuerySet[Any]:
+    # The body of a chord that is not complete needs the shape of its header.
+    waiting = ChordCounter.objects.using(alias).filter(group_id=OuterRef("group_id"), date_done=None)
+    return GroupResult.objects.using(alias).filter(date_created__lt=before).exclude(Exists(waiting))
 
 
 def _not_wanted(rows: QuerySet[Any]) -> QuerySet[Any]:

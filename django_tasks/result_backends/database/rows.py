@@ -113,6 +113,9 @@ def _writable(text: str) -> str:
 
 def _more(meta: ResultMeta) -> str | None:
     children, position = meta.children, meta.group_index
+    if meta.stamps or meta.follows is not None:
+        known = {"children": children, "group_index": position, "stamps": dict(meta.stamps or {}) or None, "follows": meta.follows}
+        return dumps_json({name: value for name, value in known.items() if value is not None})
     if position is None:
         if not children:
             return None if children is None else '{"children":[]}'
@@ -154,6 +157,8 @@ def reader_of(connection: BaseDatabaseWrapper) -> Callable[[Sequence[Any]], Resu
             runtime=values["runtime"],
             group_id=values["group_id"],
             group_index=more.get("group_index"),
+            stamps=more.get("stamps"),
+            follows=more.get("follows"),
             root_id=values["root_id"],
             parent_id=values["parent_id"],
             periodic_task_name=values["periodic_task_name"],

@@ -1,6 +1,7 @@
 """``RedisResultBackend``: Celery's keys and documents, one call of the server for each batch."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from operator import attrgetter
@@ -11,7 +12,7 @@ from django_tasks import exceptions, states
 from django_tasks.conf import settings
 from django_tasks.messages import WireSignature
 from django_tasks.redisaccess import RedisServer
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.merging import KEPT, folded, merged
 from django_tasks.result_backends.redis import scripts
@@ -141,13 +142,13 @@ class RedisResultBackend(ResultBackend):
 
     # ---- chords
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature) -> None:
-        """Expect ``size`` parts. The body is not kept here: like Celery's, it comes with each part."""
-        self._chords.open(group_id, size)
+    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
+        """Expect ``size`` parts. Like Celery's, the body comes with each part, too."""
+        self._chords.open(group_id, size, body, parts)
 
-    def grow_chord(self, group_id: str, by: int) -> None:
+    def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
-        self._chords.grow(group_id, by)
+        self._chords.grow(group_id, by, parts)
 
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts, together with those that Celery's workers count; return the chords that are complete now."""
@@ -160,6 +161,19 @@ class RedisResultBackend(ResultBackend):
     def reclaim_chords(self, limit: int) -> list[ReadyChord]:
         """Claim up to ``limit`` chords anew that somebody completed and did not close in time."""
         return self._chords.reclaim(limit)
+
+    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+        """Return chords that still wait for parts, but for those that Celery's clients have sent."""
+        return self._chords.waiting(before, limit)
+
+    def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
+        """Count results of these chords' parts that were stored and not counted."""
+        metas: list[ResultMeta] = []
+        for group_id in group_ids:
+            body, known = self._chords.uncounted(group_id)
+            stored = self.fetch(known)
+            metas += (replace(each, group_id=group_id, group_index=known[each.task_id], chord=body) for each in stored.values())
+        return self._chords.count(metas)
 
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete nothing: the server does it."""

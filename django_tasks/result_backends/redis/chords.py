@@ -7,12 +7,13 @@ our claims lapses, and the bodies of what was claimed, so that another can send 
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from django_tasks import states
 from django_tasks.conf import settings
-from django_tasks.messages import new_id
-from django_tasks.result_backends.backend import ReadyChord, ResultMeta
+from django_tasks.messages import WireSignature, new_id
+from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience
 from django_tasks.result_backends.redis import scripts
 from django_tasks.serializers import JSON_TYPE, dumps_json, loads_json
@@ -39,15 +40,37 @@ class Chords:
         self._prefix = prefix
         self._ordered = "1" if ordered else "0"
         own = prefix.removesuffix("celery-taskset-meta-")
-        self._own = f"{own}django-tasks-chord-claims", f"{own}django-tasks-chord-bodies"
+        self._own = f"{own}django-tasks-chord-claims", f"{own}django-tasks-chord-bodies", f"{own}django-tasks-chords"
 
-    def open(self, group_id: str, size: int) -> None:
+    def open(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str]) -> None:
         """Expect ``size`` parts."""
-        self._run("Opening a chord", scripts.OPEN, (self._prefix + group_id,), (size, _lifetime()))
+        values = (size, _lifetime(), dumps_json(body), "\n".join(parts))
+        self._run("Opening a chord", scripts.OPEN, (self._own[2], self._prefix + group_id), values)
 
-    def grow(self, group_id: str, by: int) -> None:
+    def grow(self, group_id: str, by: int, parts: Sequence[str]) -> None:
         """Expect ``by`` more parts."""
-        self._run("Growing a chord", scripts.GROW, (self._prefix + group_id,), (by, _lifetime()))
+        self._run("Growing a chord", scripts.GROW, (self._prefix + group_id,), (by, _lifetime(), *parts))
+
+    def waiting(self, before: datetime, limit: int) -> list[OpenChord]:
+        """Return chords that nobody has been given yet."""
+        values = (len(self._prefix), int(before.timestamp() * 1000), limit, self._ordered)
+        found = self._run("Looking for open chords", scripts.WAITING, (self._own[2],), values)
+        return [
+            OpenChord(name.decode()[len(self._prefix) :], int(size), int(counted), _moment(opened), loads_json(body))
+            for name, opened, size, counted, body in zip(*(found[at::5] for at in range(5)), strict=True)
+        ]
+
+    def uncounted(self, group_id: str) -> tuple[WireSignature, dict[str, int | None]]:
+        """Return the body of a chord that waits, and the places of its parts that have not been counted, by id."""
+        found = self._run("Reading a chord", scripts.UNCOUNTED, (self._prefix + group_id,), ())
+        if not found:
+            return {}, {}
+        body, known, grown, counted = found
+        places: dict[str, int | None] = {task_id: place for place, task_id in enumerate(known.decode().split("\n")) if task_id}
+        places.update((task_id.decode(), None) for task_id in grown)
+        for entry in counted:
+            places.pop(entry.decode().rpartition(":")[0], None)
+        return loads_json(body), places
 
     def count(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts; return the chords that are complete now, or have failed now, claimed for the caller."""
@@ -57,7 +80,7 @@ class Chords:
                 groups.setdefault(meta.group_id, []).append(meta)
         if not groups:
             return []
-        bodies = {group_id: next((part.chord for part in parts if part.chord), {}) for group_id, parts in groups.items()}
+        bodies = {group_id: self._body(group_id, parts) for group_id, parts in groups.items()}
         values: list[Any] = [new_id(), int(claim_patience() * 1000), _lifetime(), self._ordered]
         for group_id, parts in groups.items():
             values += (dumps_json(bodies[group_id]), len(parts))
@@ -66,6 +89,10 @@ class Chords:
         found = self._run("Counting chord parts", scripts.COUNT, (*self._own, *map(self._prefix.__add__, names)), values)
         ready = [(names[int(number)], entries) for number, entries in zip(found[::2], found[1::2], strict=True)]
         return [ReadyChord(group_id, bodies[group_id], self._parts(group_id, entries)) for group_id, entries in ready]
+
+    def _body(self, group_id: str, parts: Sequence[ResultMeta]) -> WireSignature:
+        # It comes with each part; not with one whose message is lost.
+        return next((part.chord for part in parts if part.chord), None) or self.uncounted(group_id)[0]
 
     def close(self, group_ids: Collection[str]) -> None:
         """Note that the bodies have been sent, and delete the rest."""
@@ -85,6 +112,10 @@ class Chords:
 
     def _parts(self, group_id: str, entries: Sequence[bytes]) -> list[ResultMeta]:
         return list(_ordered(group_id, entries) if self._ordered == "1" else (_part(group_id, entry, None) for entry in entries))
+
+
+def _moment(milliseconds: bytes) -> datetime:
+    return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
 
 
 def _lifetime() -> int:

@@ -64,19 +64,64 @@ redis.call('PUBLISH', KEYS[1], ARGV[2])
 return 1
 """
 
-#: Opens a chord. KEYS: the group; ARGV: size, seconds. Not one that is open, or whose body has been sent.
+#: Opens a chord. KEYS: open chords, the group; ARGV: size, seconds, body, ids of the parts. Not one that is open, or whose body was sent.
 OPEN: Final = """
-local group = KEYS[1]
-if redis.call('GET', group .. '.c') ~= 'done' then redis.call('SET', group .. '.s', ARGV[1], 'NX', 'EX', ARGV[2]) end
+local group, ttl = KEYS[2], tonumber(ARGV[2])
+if redis.call('GET', group .. '.c') ~= 'done' and redis.call('SET', group .. '.s', ARGV[1], 'NX', 'EX', ttl) then
+  local time = redis.call('TIME')
+  redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), group)
+  redis.call('HSET', group .. '.o', 'body', ARGV[3], 'parts', ARGV[4])
+  redis.call('EXPIRE', group .. '.o', ttl)
+  -- The shape of the results lies under the group's own key, and must not go before the rest.
+  if redis.call('TTL', group) > 0 then redis.call('EXPIRE', group, ttl) end
+end
 """
 
-#: Expects more parts. KEYS: the group; ARGV: how many, seconds.
+#: Expects more parts. KEYS: the group; ARGV: how many, seconds, their ids if those are known: each counts once.
 GROW: Final = """
-local group = KEYS[1]
+local group, by = KEYS[1], tonumber(ARGV[1])
 if redis.call('EXISTS', group .. '.s') == 1 then
-  redis.call('INCRBY', group .. '.t', ARGV[1])
-  redis.call('EXPIRE', group .. '.t', ARGV[2])
+  if #ARGV > 2 then by = 0 end
+  for number = 3, #ARGV do by = by + redis.call('SADD', group .. '.m', ARGV[number]) end
+  redis.call('INCRBY', group .. '.t', by)
+  for _, suffix in ipairs({'.t', '.m'}) do redis.call('EXPIRE', group .. suffix, ARGV[2]) end
 end
+"""
+
+#: Finds chords that wait for parts. KEYS: open chords; ARGV: length of the prefix, time, limit, "1" for ordered.
+#: Returns group, time, size, how many are counted, and body of each.
+WAITING: Final = """
+local found, start, before, limit = {}, 0, ARGV[2], tonumber(ARGV[3])
+while #found < limit * 5 do
+  local some = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. before, 'WITHSCORES', 'LIMIT', start, 100)
+  if #some == 0 then break end
+  for at = 1, #some, 2 do
+    local group = some[at]
+    local size, body = redis.call('GET', group .. '.s'), redis.call('HGET', group .. '.o', 'body')
+    if not size or not body then
+      redis.call('ZREM', KEYS[1], group)
+      redis.call('DEL', group .. '.o', group .. '.m')
+    else
+      start = start + 1
+      if redis.call('EXISTS', group .. '.c') == 0 and #found < limit * 5 then
+        local counted = redis.call(ARGV[4] == '1' and 'ZCARD' or 'LLEN', group .. '.j')
+        local entry = {group, some[at + 1], size + (redis.call('GET', group .. '.t') or 0), counted, body}
+        for _, value in ipairs(entry) do found[#found + 1] = value end
+      end
+    end
+  end
+end
+return found
+"""
+
+#: Reads what a chord that nobody has been given waits for. KEYS: the group. Returns body, ids of the parts, and of those that were
+#: added, and those that have been counted with their places.
+UNCOUNTED: Final = """
+local group = KEYS[1]
+if redis.call('EXISTS', group .. '.s') == 0 or redis.call('EXISTS', group .. '.c') == 1 then return {} end
+local kept = redis.call('HMGET', group .. '.o', 'body', 'parts')
+if not kept[1] then return {} end
+return {kept[1], kept[2], redis.call('SMEMBERS', group .. '.m'), redis.call('SMEMBERS', group .. '.d')}
 """
 
 _PARTS: Final = """
@@ -97,28 +142,30 @@ end
 """
 
 #: Counts parts as Celery's workers do, and claims the chords that are complete, or have failed, for the caller.
-#: KEYS: claims, bodies, the groups; ARGV: token, milliseconds of a claim, seconds of the keys, "1" for ordered; then for each
+#: KEYS: claims, bodies, open chords, the groups; ARGV: token, milliseconds of a claim, seconds of the keys, "1" for ordered; then for each
 #: group its body, the number of parts, and of each its id, place, entry and "1" if it failed. Returns number and parts of each.
 COUNT: Final = (
     _PARTS
     + """
 local token, patience, ttl, ordered = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 local at, found = 5, {}
-for number = 3, #KEYS do
+for number = 4, #KEYS do
   local group, body, length, failed = KEYS[number], ARGV[at], tonumber(ARGV[at + 1]), false
   local size = redis.call('GET', group .. '.s')
   at = at + 2
-  if size and redis.call('GET', group .. '.c') ~= 'done' then
+  if redis.call('GET', group .. '.c') ~= 'done' then
     for part = at, at + length * 4 - 1, 4 do
       local once = redis.call('SADD', group .. '.d', ARGV[part] .. ':' .. ARGV[part + 1]) == 1
       if once and ordered then redis.call('ZADD', group .. '.j', ARGV[part + 1], ARGV[part + 2]) end
       if once and not ordered then redis.call('RPUSH', group .. '.j', ARGV[part + 2]) end
       failed = failed or ARGV[part + 3] == '1'
     end
-    for _, suffix in ipairs({'.j', '.t', '.s', '.d'}) do redis.call('EXPIRE', group .. suffix, ttl) end
+    for _, suffix in ipairs({'.j', '.t', '.s', '.d', '.o', '.m'}) do redis.call('EXPIRE', group .. suffix, ttl) end
+    if redis.call('TTL', group) > 0 then redis.call('EXPIRE', group, ttl) end
     local count = redis.call(ordered and 'ZCARD' or 'LLEN', group .. '.j')
-    local complete = count >= size + (redis.call('GET', group .. '.t') or 0)
-    if failed and not complete then
+    -- Celery's clients say how many there are just before they send the last one: what comes earlier completes nothing.
+    local complete = size and count >= size + (redis.call('GET', group .. '.t') or 0)
+    if size and failed and not complete then
       -- As it was counted first: a part that was done well, and failed when it ran again, has not failed.
       for _, entry in ipairs(parts(group, ordered)) do
         local state = string.match(entry, '^%[1,%s*"[^"]*",%s*"([^"]*)"')
@@ -126,7 +173,7 @@ for number = 3, #KEYS do
       end
     end
     if complete and claim(KEYS[1], KEYS[2], group, body, token, patience) then
-      found[#found + 1] = number - 3
+      found[#found + 1] = number - 4
       found[#found + 1] = parts(group, ordered)
     end
   end
@@ -136,7 +183,8 @@ return found
 """
 )
 
-#: Claims anew what was claimed and never closed. KEYS: claims, bodies; ARGV: token, milliseconds of a claim, "1" for ordered, limit.
+#: Claims anew what was claimed and never closed. KEYS: claims, bodies, open chords; ARGV: token, milliseconds of a claim, "1" for
+#: ordered, limit.
 #: Returns group, body and parts of each.
 RECLAIM: Final = (
     _PARTS
@@ -159,13 +207,14 @@ return found
 """
 )
 
-#: Ends chords. KEYS: claims, bodies, the groups; ARGV: seconds for which nobody can open them again.
+#: Ends chords. KEYS: claims, bodies, open chords, the groups; ARGV: seconds for which nobody can open them again.
 CLOSE: Final = """
-for number = 3, #KEYS do
+for number = 4, #KEYS do
   local group = KEYS[number]
-  redis.call('DEL', group .. '.j', group .. '.t', group .. '.s', group .. '.d')
+  redis.call('DEL', group .. '.j', group .. '.t', group .. '.s', group .. '.d', group .. '.o', group .. '.m')
   redis.call('SET', group .. '.c', 'done', 'EX', ARGV[1])
   redis.call('ZREM', KEYS[1], group)
   redis.call('HDEL', KEYS[2], group)
+  redis.call('ZREM', KEYS[3], group)
 end
 """

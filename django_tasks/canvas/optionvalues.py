@@ -1,0 +1,114 @@
+"""What the options of a call may hold: told to the caller, who can mend it, and not to a worker an hour later."""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Any, Final
+from uuid import UUID
+
+#: As wide as the databases' columns.
+LONGEST_ID: Final = 255
+#: Seconds, some six thousand years: later times are no datetimes.
+_FARTHEST: Final = 200_000_000_000
+_POLICY: Final = {"max_retries", "interval_start", "interval_step", "interval_max", "retry_errors"}
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_limit(value: Any) -> bool:
+    """Whether it can be a time limit: seconds, 0 for none."""
+    return is_number(value) and value >= 0
+
+
+def _is_wait(value: Any) -> bool:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    return is_number(seconds) and abs(seconds) < _FARTHEST
+
+
+def _is_time(value: Any) -> bool:
+    if not isinstance(value, str):
+        return isinstance(value, datetime)
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, UUID) or (isinstance(value, str) and len(value) <= LONGEST_ID and value.isprintable())
+
+
+def _is_exchange(value: Any) -> bool:
+    return isinstance(getattr(value, "name", value), str)
+
+
+def _is_headers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def _is_policy(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not value.keys() <= _POLICY:
+        return False
+    return all(is_limit(number) or (name == "max_retries" and number is None) for name, number in value.items() if name != "retry_errors")
+
+
+def _are_links(value: Any) -> bool:
+    links = value if isinstance(value, list | tuple) else [value]
+    return all(isinstance(link, Mapping) and isinstance(link.get("task"), str) for link in links)
+
+
+_LIMIT: Final = "a number of seconds, 0 or more"
+_LINKS: Final = "a signature, as task.s(...) makes it, or a list of them"
+_TEXT: Final = "text"
+
+#: What each option takes, in words and as a question.
+VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "task_id": (_is_id, f"text of at most {LONGEST_ID} printable characters"),
+    "countdown": (_is_wait, "a number of seconds, or a timedelta"),
+    "eta": (_is_time, "a datetime, or one as ISO 8601 text; for seconds from now there is countdown"),
+    "expires": (lambda value: _is_wait(value) or _is_time(value), "a number of seconds, a timedelta, a datetime, or one as ISO 8601 text"),
+    "time_limit": (is_limit, _LIMIT),
+    "soft_time_limit": (is_limit, _LIMIT),
+    "link": (_are_links, _LINKS),
+    "link_error": (_are_links, _LINKS),
+    "headers": (_is_headers, "a dictionary whose keys are text"),
+    "shadow": (_is_text, _TEXT),
+    "reply_to": (_is_text, _TEXT),
+    "exchange": (_is_exchange, "an exchange's name, or a kombu Exchange"),
+    "routing_key": (_is_text, _TEXT),
+    "serializer": (_is_text, "the name of a serializer, as 'json'"),
+    "compression": (_is_text, "the name of a compression, as 'gzip'"),
+    "retry_policy": (
+        _is_policy,
+        "a dictionary of numbers, max_retries (or None), interval_start, interval_step and interval_max; and retry_errors",
+    ),
+}
+
+
+def refuse_values(name: str, options: Mapping[str, Any]) -> None:
+    """Raise TypeError for the first option that holds what it can't, saying what it takes."""
+    for option in options.keys() & VALUES.keys():
+        value = options[option]
+        accepts, takes = VALUES[option]
+        if value is not None and not accepts(value):
+            raise TypeError(f"{name}: {option} takes {takes}, not {value!r:.200}{_hint(option, value)}; nothing was sent")
+
+
+def _hint(option: str, value: Any) -> str:
+    if option in ("link", "link_error"):
+        named = [found for found in (value if isinstance(value, list | tuple) else [value]) if getattr(found, "name", None)]
+        return f" (did you mean {named[0].name}.s(...)?)" if named else ""
+    if option == "retry_policy" and isinstance(value, Mapping):
+        unknown = sorted(map(str, value.keys() - _POLICY))
+        near = get_close_matches(unknown[0], _POLICY, n=1) if unknown else []
+        return f" (there is no {unknown[0]!r}{f'; did you mean {near[0]!r}?' if near else ''})" if unknown else ""
+    return ""

@@ -1,0 +1,62 @@
+"""``tasks chords``: list, recount, fail."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django_tasks import clock
+from django_tasks.cli.tables import Failure, Screen
+from django_tasks.operations import chords as operations
+from django_tasks.result_backends.backend import OpenChord
+
+COLUMNS = ("group_id", "opened", "counted", "expected", "body", "body_id")
+#: Most chords that an answer or an order is about.
+MOST = 10_000
+
+
+def chords(screen: Screen, options: Mapping[str, Any]) -> int:
+    """Print the chords that wait for parts, the oldest first."""
+    limit = options.get("limit") or 50
+    found = operations.open_chords(limit + 1)
+    screen.rows([_line(chord) for chord in found[:limit]], COLUMNS, empty="no chord waits for parts")
+    if len(found) > limit:
+        screen.say(f"… and more; --limit N shows more than these {limit}")
+    return 0
+
+
+def _line(chord: OpenChord) -> dict[str, Any]:
+    return {
+        "group_id": chord.group_id,
+        "opened": chord.opened,
+        "counted": chord.counted,
+        "expected": chord.size,
+        "body": chord.body.get("task"),
+        "body_id": (chord.body.get("options") or {}).get("task_id"),
+        "age": round((clock.now() - chord.opened).total_seconds()),
+    }
+
+
+def recount(screen: Screen, options: Mapping[str, Any]) -> int:
+    """Count chords again from stored results; send the bodies of those that are complete."""
+    ids = options.get("ids") or [chord.group_id for chord in operations.open_chords(MOST)]
+    complete = operations.recount(ids)
+    if screen.as_json:
+        screen.record({"recounted": len(ids), "complete": complete})
+    screen.say(f"{_chords(len(ids))} counted again; {len(complete)} complete{', sent their bodies' if complete else ''}")
+    return 0
+
+
+def fail(screen: Screen, options: Mapping[str, Any]) -> int:
+    """End chords whose parts will never come."""
+    known = {chord.group_id: chord for chord in operations.open_chords(MOST)}
+    missing = [group_id for group_id in options["ids"] if group_id not in known]
+    if missing:
+        raise Failure(f"no chord of the group {', '.join(missing)} waits for parts; nothing was done")
+    operations.fail([known[group_id] for group_id in options["ids"]], options.get("reason") or "ended by hand: its parts will not come")
+    if screen.as_json:
+        screen.record({"failed": len(options["ids"])})
+    screen.say(f"{_chords(len(options['ids']))} failed")
+    return 0
+
+
+def _chords(count: int) -> str:
+    return f"{count} chord{'' if count == 1 else 's'}"

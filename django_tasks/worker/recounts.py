@@ -1,0 +1,38 @@
+"""Which open chords to count again from the stored results, and when."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from django_tasks.result_backends.backend import ReadyChord, ResultBackend
+
+#: How often open chords are looked at, from which age on, and how often at least an old one is counted again.
+EVERY: Final = timedelta(seconds=15)
+FROM: Final = timedelta(minutes=1)
+AT_LEAST: Final = timedelta(hours=1)
+#: Most chords looked at.
+LIMIT: Final = 5_000
+
+
+class Recounts:
+    """Counts chords again a minute after they were opened, and then ever less often, up to once an hour.
+
+    That is for parts whose result was stored by a process that died before it counted them, where the message does not come
+    again. A chord that simply takes long costs a few readings.
+    """
+
+    def __init__(self, backend: ResultBackend) -> None:
+        self._backend = backend
+        self._next: dict[str, datetime] = {}
+        self._look_at: datetime | None = None
+
+    def turn(self, now: datetime) -> list[ReadyChord]:
+        """Count what is due now; return the chords that are complete, claimed for the caller."""
+        if self._look_at is not None and now < self._look_at:
+            return []
+        self._look_at = now + EVERY
+        waiting = self._backend.open_chords(now - FROM, limit=LIMIT)
+        due = [chord for chord in waiting if now >= self._next.get(chord.group_id, now)]
+        # What is not open any more is forgotten.
+        self._next = {chord.group_id: self._next[chord.group_id] for chord in waiting if chord.group_id in self._next}
+        self._next.update((chord.group_id, now + min(now - chord.opened, AT_LEAST)) for chord in due)
+        return self._backend.recount_chords([chord.group_id for chord in due]) if due else []

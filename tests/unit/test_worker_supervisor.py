@@ -1,0 +1,32 @@
+"""What a supervisor passes on, without any process."""
+
+from typing import Any
+
+import pytest
+
+from django_tasks.messages import TaskMessage
+from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.ratelimits import RateLimits
+from django_tasks.worker.revoked import RevokedTasks
+from django_tasks.worker.supervisor import Supervisor
+
+
+@pytest.fixture
+def revoked() -> RevokedTasks:
+    """What the worker knows to be revoked: children are born with it."""
+    return RevokedTasks()
+
+
+def test_children_are_born_with_what_the_node_has_read(revoked: RevokedTasks) -> None:
+    """A child that starts later must not take a message before it has heard of a revocation; of other things it may hear in time."""
+    supervisor = Supervisor(WorkerOptions(name="w@h", queues=("q",)), rates=RateLimits([]), revoked=revoked)
+    orders: list[dict[str, Any]] = [
+        {"do": "revoked", "tasks": {"id-1": 1}},
+        {"do": "revoked_stamps", "stamps": [["tenant", '"acme"']], "stop": []},
+        {"do": "queues", "queues": ["q"]},
+    ]
+    for order in orders:
+        supervisor._tell_children(order)
+    assert revoked.forbids(TaskMessage(id="id-1", task="t"))
+    assert revoked.forbids(TaskMessage(id="id-2", task="t", stamped_headers=["tenant"], stamps={"tenant": "acme"}))
+    assert supervisor._standing == {"queues": orders[2]}
