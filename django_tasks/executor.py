@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from django_tasks import signals, states, timelimits
 from django_tasks.conf import settings
@@ -19,6 +19,7 @@ from django_tasks.middleware import Middleware, compose
 from django_tasks.outcomes import (
     NO_FOLLOWUPS,
     ExceptionInfo,
+    Follow,
     Followups,
     Outcome,
     failure,
@@ -35,9 +36,6 @@ logger = logging.getLogger("django_tasks.task")
 
 #: Ends of a run for which ``after_return`` is not called.
 _NOT_RETURNED: Final = frozenset({states.RETRY, states.IGNORED, states.REJECTED})
-
-#: ``follow(request, state, value)`` says what an outcome sets off; the canvas knows.
-Follow: TypeAlias = Callable[[Request, str, Any], Followups]
 
 
 class TaskHooks:

@@ -1,12 +1,13 @@
 """What became of a run, as data: outcomes, and how those of tasks that could not be run to their end are built."""
 
+import logging
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from django_tasks import signals, states
 from django_tasks.conf import settings
@@ -16,6 +17,8 @@ from django_tasks.messages import Disposition, Settlement, TaskMessage
 from django_tasks.records import quick
 from django_tasks.result_backends.backend import NewChord, ResultMeta
 from django_tasks.result_backends.encoding import encode_exception, encode_value
+
+logger = logging.getLogger("django_tasks.worker")
 
 _PACKAGE: Final = str(Path(__file__).parent) + os.sep
 
@@ -30,6 +33,23 @@ class Followups:
 
 
 NO_FOLLOWUPS: Final = Followups()
+
+#: ``follow(request, state, value)`` says what an outcome sets off; the canvas knows.
+Follow: TypeAlias = Callable[[Request, str, Any], Followups]
+
+
+def followups_of_unrun(request: Request, state: str, error: BaseException, follow: Follow | None) -> Followups:
+    """Return what follows a task that could not be run to its end: who waits for the end of its chain must not wait for ever.
+
+    An error in there is logged: the task's own end is stored in any case. ``follow`` None is for no callbacks at all.
+    """
+    if follow is None or not request.message.embed:
+        return NO_FOLLOWUPS
+    try:
+        return follow(request, state, error)
+    except Exception:
+        logger.exception("The error callbacks of %s[%s] failed", request.message.task, request.message.id)
+        return NO_FOLLOWUPS
 
 
 @quick

@@ -2,11 +2,10 @@
 
 from contextlib import suppress
 
-from django.core.exceptions import ImproperlyConfigured as DjangoImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from django_tasks import brokers, events, parking, result_backends
-from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.worker.revocations import learn_revocations
 from django_tasks.worker.revoked import RevokedTasks
 from django_tasks.worker.starting import forget_connections
@@ -20,13 +19,12 @@ def prepare() -> RevokedTasks:
     """
     brokers.current()
     result_backends.current()
-    with suppress(ImproperlyConfigured):  # the node says what is missing; tasks run without it
-        events.current()
+    events.current()
     if not brokers.current().joins_transaction:
         parking.open_lot()
     for alias in connections:
         # The modules of every database, also of those in which nothing is read here; one that can't be used may never be.
-        with suppress(DjangoImproperlyConfigured):
+        with suppress(ImproperlyConfigured):
             connections[alias].ops.compiler("SQLCompiler")
     revoked = RevokedTasks()
     learn_revocations(revoked)

@@ -9,9 +9,18 @@ from django_tasks import states
 from django_tasks.conf import settings
 from django_tasks.context import Request, running
 from django_tasks.exceptions import InvalidTaskError, SerializationError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
-from django_tasks.executor import Follow
 from django_tasks.messages import Death, Delivery, Disposition, Settlement, TaskMessage
-from django_tasks.outcomes import NO_FOLLOWUPS, ExceptionInfo, Followups, Outcome, failure, hard_limit_of, revoked, tell_failure
+from django_tasks.outcomes import (
+    ExceptionInfo,
+    Follow,
+    Followups,
+    Outcome,
+    failure,
+    followups_of_unrun,
+    hard_limit_of,
+    revoked,
+    tell_failure,
+)
 from django_tasks.protocol import decode
 from django_tasks.registry import registry
 from django_tasks.resultmetas import meta_of
@@ -30,7 +39,7 @@ def outcome_after_death(delivery: Delivery, cause: str, how: str, hostname: str,
         return _given_back(request, delivery, counted=False)
     if cause == TERMINATED:
         error = TaskRevokedError("terminated")
-        return revoked(request, error, followups=_followups(request, states.REVOKED, error, follow))
+        return revoked(request, error, followups=followups_of_unrun(request, states.REVOKED, error, follow))
     if cause == OVERDUE:
         return _failed(request, TimeLimitExceeded(hard_limit_of(request) if task is not None else None), follow)
     lost = WorkerLostError(f"Worker process died: {how}")
@@ -119,18 +128,8 @@ def _handle(request: Request, error: Exception, info: ExceptionInfo) -> None:
         logger.exception("The handler %s.on_failure failed", message.task)
 
 
-def _followups(request: Request, state: str, error: Exception, follow: Follow) -> Followups:
-    if not request.message.embed:
-        return NO_FOLLOWUPS
-    try:
-        return follow(request, state, error)
-    except Exception:
-        logger.exception("The error callbacks of %s[%s] failed", request.message.task, request.message.id)
-        return NO_FOLLOWUPS
-
-
 def _failed(request: Request, error: Exception, follow: Follow, settlement: Settlement | None = None) -> Outcome:
-    followups = _followups(request, states.FAILURE, error, follow)
+    followups = followups_of_unrun(request, states.FAILURE, error, follow)
     info = ExceptionInfo(error)
     _handle(request, error, info)
     tell_failure(request, error, info)

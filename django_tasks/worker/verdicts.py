@@ -8,9 +8,8 @@ from django_tasks import signals, states
 from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import TaskRevokedError
-from django_tasks.executor import Follow
 from django_tasks.messages import UNKNOWN_SINCE, Disposition, Settlement, TaskMessage
-from django_tasks.outcomes import NO_FOLLOWUPS, Followups, Outcome, failure, revoked
+from django_tasks.outcomes import Follow, Outcome, failure, followups_of_unrun, revoked
 from django_tasks.worker.admission import Answer, Verdict
 from django_tasks.worker.forwarding import again
 
@@ -54,7 +53,7 @@ def _revoked(answer: Answer, request: Request, follow: Follow | None) -> Outcome
     logger.info("Discarding %s task %s[%s]", answer.value, request.message.task, request.message.id)
     signals.task_revoked.send(request.definition, request=request, terminated=False, signum=None, expired=expired)
     error = TaskRevokedError(answer.value)
-    return revoked(request, error, followups=_followups(request, states.REVOKED, error, follow))
+    return revoked(request, error, followups=followups_of_unrun(request, states.REVOKED, error, follow))
 
 
 def _dead(verdict: Verdict, request: Request, follow: Follow | None) -> Outcome:
@@ -68,20 +67,9 @@ def _dead(verdict: Verdict, request: Request, follow: Follow | None) -> Outcome:
     )
     if verdict.answer is Answer.UNKNOWN:
         signals.task_unknown.send(None, name=request.message.task, id=request.message.id, message=verdict.delivery, exc=error)
-    followups = _followups(request, states.FAILURE, error, follow)
+    followups = followups_of_unrun(request, states.FAILURE, error, follow)
     lost = failure(request, error, "".join(traceback.format_exception_only(error)), followups=followups)
     return replace(lost, settlement=Settlement(verdict.delivery, Disposition.DEAD, reason=verdict.answer.value))
-
-
-def _followups(request: Request, state: str, error: BaseException, follow: Follow | None) -> Followups:
-    # Who waits for the end of its chain must not wait for ever.
-    if follow is None or not request.message.embed:
-        return NO_FOLLOWUPS
-    try:
-        return follow(request, state, error)
-    except Exception:
-        logger.exception("The error callbacks of %s[%s] failed", request.message.task, request.message.id)
-        return NO_FOLLOWUPS
 
 
 def _unreadable(verdict: Verdict, hostname: str) -> Outcome:
