@@ -37,8 +37,11 @@ class Monitor:
             self.heard += [event for event in self.receiver.receive(0.05) if event["hostname"] == self.worker]
 
     def of(self, task_id: str) -> list[str]:
-        """Types of what was heard of a task. One that was given back before it ran, and taken again, was received once here."""
-        types = [event["type"] for event in self.heard if event.get("uuid") == task_id]
+        """Types of what was heard of a task, in the order in which it was said: what two processes say is heard in either order.
+
+        A task that was given back before it ran, and taken again, was received once here.
+        """
+        types = [event["type"] for event in self._about(task_id)]
         return [type_ for before, type_ in zip(["", *types], types, strict=False) if not type_ == before == "task-received"]
 
     def own(self) -> list[str]:
@@ -65,7 +68,10 @@ class Monitor:
 
     def last(self, task_id: str) -> events.Event:
         """The newest event of a task."""
-        return next(event for event in reversed(self.heard) if event.get("uuid") == task_id)
+        return self._about(task_id)[-1]
+
+    def _about(self, task_id: str) -> list[events.Event]:
+        return sorted((event for event in self.heard if event.get("uuid") == task_id), key=lambda event: event["timestamp"])
 
 
 @pytest.fixture
