@@ -171,8 +171,10 @@ class RedisResultBackend(ResultBackend):
         metas: list[ResultMeta] = []
         for group_id in group_ids:
             body, known = self._chords.uncounted(group_id)
-            stored = self.fetch(known)
-            metas += (replace(each, group_id=group_id, group_index=known[each.task_id], chord=body) for each in stored.values())
+            for each in self.fetch(known).values():
+                # By the place that its message gave it, or it would count once more should that come again.
+                place = known[each.task_id] if each.group_index is None else each.group_index
+                metas.append(replace(each, group_id=group_id, group_index=place, chord=body))
         return self._chords.count(metas)
 
     def expire(self, before: datetime, *, limit: int) -> int:

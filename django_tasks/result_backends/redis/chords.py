@@ -62,14 +62,14 @@ class Chords:
 
     def uncounted(self, group_id: str) -> tuple[WireSignature, dict[str, int | None]]:
         """Return the body of a chord that waits, and the places of its parts that have not been counted, by id."""
-        found = self._run("Reading a chord", scripts.UNCOUNTED, (self._prefix + group_id,), ())
+        found = self._run("Reading a chord", scripts.UNCOUNTED, (self._prefix + group_id,), (self._ordered,))
         if not found:
             return {}, {}
         body, known, grown, counted = found
         places: dict[str, int | None] = {task_id: place for place, task_id in enumerate(known.decode().split("\n")) if task_id}
         places.update((task_id.decode(), None) for task_id in grown)
-        for entry in counted:
-            places.pop(entry.decode().rpartition(":")[0], None)
+        for quoted in counted:
+            places.pop(json.loads(quoted), None)
         return loads_json(body), places
 
     def count(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:

@@ -114,14 +114,17 @@ end
 return found
 """
 
-#: Reads what a chord that nobody has been given waits for. KEYS: the group. Returns body, ids of the parts, and of those that were
-#: added, and those that have been counted with their places.
+#: Reads what a chord that nobody has been given waits for. KEYS: the group; ARGV: "1" for ordered. Returns body, ids of the parts, and of
+#: those that were added, and, in quotes as they lie there, of those that have been counted, be it by Celery's workers.
 UNCOUNTED: Final = """
-local group = KEYS[1]
+local group, counted = KEYS[1], {}
 if redis.call('EXISTS', group .. '.s') == 0 or redis.call('EXISTS', group .. '.c') == 1 then return {} end
 local kept = redis.call('HMGET', group .. '.o', 'body', 'parts')
 if not kept[1] then return {} end
-return {kept[1], kept[2], redis.call('SMEMBERS', group .. '.m'), redis.call('SMEMBERS', group .. '.d')}
+for _, entry in ipairs(redis.call(ARGV[1] == '1' and 'ZRANGE' or 'LRANGE', group .. '.j', 0, -1)) do
+  counted[#counted + 1] = string.match(entry, '^%[1,%s*(".-"),%s*"%u+",')
+end
+return {kept[1], kept[2], redis.call('SMEMBERS', group .. '.m'), counted}
 """
 
 _PARTS: Final = """
