@@ -12,27 +12,18 @@ from django_tasks.conf import settings
 from django_tasks.context import Request, running
 from django_tasks.exceptions import AlwaysEagerIgnored
 from django_tasks.messages import TaskMessage
-from django_tasks.registry import periodic_tasks, registry
+from django_tasks.registry import periodic_tasks
 from django_tasks.tasks import Task
-from tests.unit.workflow_world import World
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_trace():
+def _leave_no_trace(own_registry):
     """Forget overrides, tasks and periodic tasks of a test."""
-    tasks, entries = dict(registry), dict(periodic_tasks)
+    entries = dict(periodic_tasks)
     yield
     settings.drop_overrides()
-    for name in set(registry) - set(tasks):
-        registry.unregister(name)
     periodic_tasks.clear()
     periodic_tasks.update(entries)
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """A small worker."""
-    return World(monkeypatch)
 
 
 PUBLIC = {

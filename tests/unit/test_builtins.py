@@ -9,13 +9,6 @@ from django_tasks.builtins import BUILTINS
 from django_tasks.canvas import chord, group, signature
 from django_tasks.registry import registry
 from django_tasks.tasks import shared_task
-from tests.unit.workflow_world import World
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """A small worker."""
-    return World(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

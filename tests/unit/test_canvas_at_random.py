@@ -8,7 +8,6 @@ import pytest
 from django_tasks.canvas import Signature, chain, chord, group
 from django_tasks.registry import registry
 from django_tasks.tasks import shared_task
-from tests.unit.workflow_world import World
 
 SEEDS = 150
 
@@ -25,12 +24,6 @@ def _task():
 
     yield
     registry.unregister("random.told")
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """A small worker."""
-    return World(monkeypatch)
 
 
 def shown(value):

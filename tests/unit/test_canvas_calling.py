@@ -6,7 +6,6 @@ from django_tasks.canvas import Signature, chain, chord, group, maybe_signature,
 from django_tasks.exceptions import Ignore
 from django_tasks.registry import registry
 from django_tasks.tasks import shared_task
-from tests.unit.workflow_world import World
 
 LATER = {"queue": "slow", "priority": 3, "headers": {"h": 1}}
 
@@ -34,12 +33,6 @@ def calls():
 def note():
     """The task."""
     return registry["calling.note"]
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """A small worker."""
-    return World(monkeypatch)
 
 
 def sent_as(message):

@@ -6,13 +6,6 @@ from django_tasks.canvas import chord, group, signature
 from django_tasks.canvas.dispatch import at_once, gathering, sending
 from django_tasks.registry import registry
 from django_tasks.tasks import Task, shared_task
-from tests.unit.workflow_world import World
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """A small worker."""
-    return World(monkeypatch)
 
 
 @pytest.fixture

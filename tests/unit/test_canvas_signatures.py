@@ -12,7 +12,6 @@ from django_tasks.exceptions import NotRegistered
 from django_tasks.messages import new_id
 from django_tasks.registry import registry
 from django_tasks.tasks import shared_task
-from tests.unit.workflow_world import World
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +35,6 @@ def add():
 def length_hint_of(sig):
     """Return the hint itself: to ``operator.length_hint`` a signature is a dictionary, which has a length."""
     return sig.__length_hint__()
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """A small worker."""
-    return World(monkeypatch)
 
 
 def test_is_its_wire_form(add):

@@ -11,17 +11,10 @@ from django_tasks.canvas import chain, chord, group
 from django_tasks.registry import registry
 from django_tasks.tasks import shared_task
 from django_tasks.testing.overriding import overridden
-from tests.unit.workflow_world import World
 
 REDIS = "redis://:secret@localhost:6379/3"
 SENTINELS = ["sentinel://a:26379?master_name=orders", "sentinel://b:26379"]
 MASTER = {"master_name": "orders"}
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """What is published is only noted."""
-    return World(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

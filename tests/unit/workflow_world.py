@@ -18,6 +18,11 @@ from django_tasks.result_backends.encoding import decode as decode_result
 from django_tasks.states import READY_STATES
 
 
+def request_for(task: Any, **fields: Any) -> Request:
+    """Return a request as a worker makes it."""
+    return Request(message=TaskMessage(**{"id": "the-id", "task": task.name, "root_id": "the-root", **fields}), definition=task)
+
+
 class Results:
     """A result backend as far as workflows use it."""
 

@@ -14,7 +14,6 @@ from django_tasks.executor import Executor
 from django_tasks.messages import HIDDEN, Destination, Disposition, Envelope, TaskMessage
 from django_tasks.outcomes import NO_FOLLOWUPS, Followups, ignores_result
 from django_tasks.protocol import encode
-from django_tasks.registry import registry
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.encoding import decode
 from django_tasks.resultmetas import meta_of
@@ -22,16 +21,9 @@ from django_tasks.serializers import loads_json
 from django_tasks.tasks import Task, shared_task
 from django_tasks.worker.recovery import OVERDUE, outcome_after_death
 
+pytestmark = pytest.mark.usefixtures("own_registry")
+
 ENVELOPE = Envelope(body=b"", content_type="", content_encoding="", headers={}, properties={}, queue="q")
-
-
-@pytest.fixture(autouse=True)
-def _own_registry():
-    """Forget the tasks of one test before the next."""
-    before = dict(registry)
-    yield
-    for name in set(registry) - set(before):
-        registry.unregister(name)
 
 
 @pytest.fixture
