@@ -15,7 +15,7 @@ import kombu as untyped
 from amqp import exceptions as amqp_errors
 
 from django_tasks.conf import settings
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError, TaskError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded, TaskError
 from django_tasks.urls import URL, failover, mask, parse
 
 # It loads its parts when they are asked for, which type checkers can't follow.
@@ -239,6 +239,8 @@ class Line:
             except Exception as error:
                 # Each client library has errors of its own.
                 self.drop()
+                if isinstance(error, SoftTimeLimitExceeded):
+                    raise
                 if not idle:
                     raise OperationalError(f"{doing} failed at {self._where}: {describe(error)}") from error
 

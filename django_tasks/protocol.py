@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, Final
 
 from django_tasks import clock
-from django_tasks.exceptions import EncodeError, InvalidTaskError
+from django_tasks.exceptions import EncodeError, InvalidTaskError, SoftTimeLimitExceeded
 from django_tasks.layered import MOST_SHARED, Layered, Shared
 from django_tasks.messages import DELIVERY_COUNT, NOTHING, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, serializer_of
@@ -222,6 +222,8 @@ def _shared_properties(reply_to: str, exchange: str, routing_key: str, priority:
 def _cut_repr(value: Any) -> str:
     try:
         text = repr(value)
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:  # noqa: BLE001  somebody's __repr__; the text is for people only
         return f"<repr raised {error!r}>"
     return text if len(text) <= REPR_LENGTH else f"{text[: REPR_LENGTH - 3]}..."

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Any, Final
 
-from django_tasks.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured
+from django_tasks.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured, SoftTimeLimitExceeded
 
 JSON_TYPE: Final = "application/json"
 PICKLE_TYPE: Final = "application/x-python-serialize"
@@ -87,6 +87,8 @@ def loads_json(text: str | bytes) -> Any:
             text = bytes(text).decode()
         # Looking for the marker is far cheaper than a hook that is called for every object.
         return _typed_decoder()(text) if '"__type__"' in text else _decode_json(text)
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:
         raise DecodeError(f"no valid JSON: {type(error).__name__} {error}; it begins with {_quote(text)}") from error
 
@@ -160,6 +162,8 @@ def _dumps_by_kombu(value: Any, serializer: str) -> tuple[bytes, str, str]:
         content_type, content_encoding, body = _serialization().dumps(value, serializer=serializer)
     except SerializerNotInstalled as error:
         raise EncodeError(_missing("serializer", serializer, available())) from error
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:
         raise EncodeError(f"can't be serialized as {serializer}: {error}; the value is {_quote(value)}") from error
     return body.encode() if isinstance(body, str) else body, content_type, content_encoding
@@ -169,6 +173,8 @@ def _loads_by_kombu(body: bytes | str, content_type: str, content_encoding: str)
     try:
         # The accept list has been applied; kombu's own would refuse what the project allowed.
         return _serialization().loads(body, content_type, content_encoding, accept={content_type})
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:
         raise DecodeError(f"a body of content type {content_type!r} can't be read: {error}; it begins with {_quote(body)}") from error
 
@@ -186,6 +192,8 @@ def _decompress(body: bytes | str, compression: str) -> bytes:
         plain: bytes | str = _compression().decompress(body.encode() if isinstance(body, str) else body, compression)
     except KeyError as error:
         raise DecodeError(f"the body can't be read: {_missing('compression', compression, available_compressions())}") from error
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:
         raise DecodeError(f"the body can't be decompressed with {compression!r}: {error}; it begins with {_quote(body)}") from error
     return plain.encode() if isinstance(plain, str) else plain

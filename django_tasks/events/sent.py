@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from django_tasks.events import current, event
 from django_tasks.events.buffer import installed
+from django_tasks.exceptions import SoftTimeLimitExceeded
 from django_tasks.messages import Envelope
 
 logger = logging.getLogger("django_tasks.events")
@@ -13,7 +14,7 @@ logger = logging.getLogger("django_tasks.events")
 def announce_sent(envelopes: Sequence[Envelope], hostname: str) -> None:
     """Say that these were sent, in one batch; in a worker's process, without waiting for it.
 
-    Never raises: whoever published has done so, and a monitor that doesn't hear of it must not make him do it again.
+    Raises nothing of its own: whoever published has done so, and a monitor that doesn't hear of it must not make him do it again.
     """
     try:
         said = [event("task-sent", hostname, **_fields(envelope)) for envelope in envelopes]
@@ -22,6 +23,8 @@ def announce_sent(envelopes: Sequence[Envelope], hostname: str) -> None:
             buffer.add(said)
         else:
             current().send(said)
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:  # noqa: BLE001  whatever it is, the messages have left
         logger.warning("%d message(s) were sent, but the event task-sent was not: %s", len(envelopes), error)
 

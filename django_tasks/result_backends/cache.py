@@ -12,7 +12,7 @@ from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
 
 from django_tasks import states
 from django_tasks.conf import settings
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError, TaskError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded, TaskError
 from django_tasks.messages import WireSignature
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, collected
@@ -50,7 +50,7 @@ class CacheResultBackend(ResultBackend):
     def _reaching(self, doing: str) -> Iterator[BaseCache]:
         try:
             yield caches[self.cache_alias]
-        except TaskError:
+        except (TaskError, SoftTimeLimitExceeded):
             raise
         except InvalidCacheBackendError as error:
             raise ImproperlyConfigured(f"RESULT_BACKEND cache://{self.cache_alias}: {error}") from error

@@ -12,7 +12,7 @@ from kombu.connection import Connection
 
 from django_tasks.brokers.kombu.wire import AMQPSTransport, AMQPTransport
 from django_tasks.conf import settings
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded
 from django_tasks.kombuaccess import describe, missing_package
 from django_tasks.urls import URL, mask
 
@@ -109,7 +109,7 @@ class Server:
         """Raise what goes wrong in here as OperationalError that names the server and says what can be done."""
         try:
             yield
-        except (OperationalError, ImproperlyConfigured):
+        except (OperationalError, ImproperlyConfigured, SoftTimeLimitExceeded):
             raise
         except ImportError as error:
             raise ImproperlyConfigured(missing_package(url or self.urls[0], error)) from error

@@ -16,7 +16,7 @@ from django_tasks.brokers.kombu.declaring import Declared, declare
 from django_tasks.brokers.kombu.envelopes import Outgoing
 from django_tasks.brokers.kombu.frames import Writer, confirmed
 from django_tasks.conf import settings
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, SoftTimeLimitExceeded
 
 _BLOCKED: Final = "RabbitMQ takes no messages at the moment (it is short of memory or disk: see its log)"
 #: Bytes of a batch that are written at once: the server works on them while the next ones are made.
@@ -53,6 +53,8 @@ class Line:
         try:
             while self.raw.transport.has_frame() or select.select([self.raw.transport.sock], [], [], 0)[0]:
                 self.raw.blocking_read()
+        except SoftTimeLimitExceeded:
+            raise
         except Exception:  # noqa: BLE001  whatever it is, the connection is of no use
             return False
         return bool(self.raw.connected)
@@ -208,11 +210,15 @@ class Pool:
                 self._busy += 1
                 if fresh:
                     stale, self._idle = self._idle, []
-                while self._idle:
-                    line = self._idle.pop()
-                    if line.is_alive():
-                        return line
-                    stale.append(line)
+                try:
+                    while self._idle:
+                        stale.append(self._idle.pop())
+                        if stale[-1].is_alive():
+                            return stale.pop()
+                except BaseException:
+                    # A task's soft time limit: it must not count as busy for ever.
+                    self._busy -= 1
+                    raise
                 return None
         finally:
             for one in stale:
@@ -270,7 +276,7 @@ class Publisher:
             # An exchange has gone.
             self._declared.clear()
             self._has_ladder = False
-        except OperationalError:
+        except (OperationalError, SoftTimeLimitExceeded):
             raise
         except Exception:
             # A connection that lay idle may have ended unnoticed; a new one that fails is news.

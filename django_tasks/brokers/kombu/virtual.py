@@ -23,7 +23,7 @@ from django_tasks.brokers.kombu.declaring import Declared, declare, declared
 from django_tasks.brokers.kombu.envelopes import earlier_deliveries, task_key
 from django_tasks.brokers.kombu.redeliveries import Redeliveries
 from django_tasks.brokers.kombu.waking import Alarm
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, SoftTimeLimitExceeded
 from django_tasks.layered import changeable
 from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Envelope, Settlement
 
@@ -110,6 +110,8 @@ class VirtualPublisher:
                 for envelope, queue, wait in zip(envelopes, queues, waits, strict=True):
                     link.put(envelope, queue, wait)
                     sent += 1
+            except SoftTimeLimitExceeded:
+                raise
             except Exception as error:
                 if sent:
                     raise OperationalError(

@@ -17,7 +17,7 @@ from celery.backends.base import BaseKeyValueStoreBackend
 from celery.result import result_from_tuple
 
 from django_tasks import clock, states
-from django_tasks.exceptions import BackendStoreError, ImproperlyConfigured, OperationalError, TaskError
+from django_tasks.exceptions import BackendStoreError, ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded, TaskError
 from django_tasks.messages import WireSignature
 from django_tasks.result_backends import open_result_backend
 from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
@@ -83,7 +83,7 @@ class CeleryResultBackend(ResultBackend):
     def _reaching(self, doing: str) -> Iterator[Any]:
         try:
             yield self._backend()
-        except (TaskError, NotImplementedError):
+        except (TaskError, NotImplementedError, SoftTimeLimitExceeded):
             raise
         except celerys.ImproperlyConfigured as error:
             raise ImproperlyConfigured(f"RESULT_BACKEND {self._shown}: {error}") from error
@@ -165,9 +165,9 @@ class CeleryResultBackend(ResultBackend):
     def _delete(backend: Any, delete: Callable[[str], None], id: str) -> None:
         try:
             delete(id)
-        except Exception:
+        except Exception as error:
             # Some classes raise errors of their own for what isn't there.
-            if not isinstance(backend, BaseKeyValueStoreBackend) or _there(backend, id):
+            if isinstance(error, SoftTimeLimitExceeded) or not isinstance(backend, BaseKeyValueStoreBackend) or _there(backend, id):
                 raise
 
     # ---- groups

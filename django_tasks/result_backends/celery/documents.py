@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from django_tasks import states
-from django_tasks.exceptions import BackendGetMetaError, EncodeError, TaskError
+from django_tasks.exceptions import BackendGetMetaError, EncodeError, SoftTimeLimitExceeded, TaskError
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.encoding import decode, encode_value
@@ -59,7 +59,7 @@ def encoding(make: Callable[[], Any]) -> Any:
     """Do what may fail because of the value, not of the store. Raises EncodeError."""
     try:
         return make()
-    except TaskError:
+    except (TaskError, SoftTimeLimitExceeded):
         raise
     except Exception as error:
         raise EncodeError(f"the result can't be stored: {error}") from error
@@ -69,6 +69,8 @@ def decoding(backend: Any, payload: Any) -> Any:
     """Read a payload with the serializer of the results. Raises BackendGetMetaError."""
     try:
         return backend.decode(payload)
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:
         # Of another serializer than RESULT_SERIALIZER, or not to be accepted.
         raise BackendGetMetaError(f"what is kept of a task can't be read ({error!r}): {payload[:200]!r}") from error
