@@ -1,6 +1,5 @@
 """``app``: the one task app of a Django project."""
 
-import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
@@ -10,13 +9,13 @@ from django.core.signals import setting_changed
 
 from django_tasks import brokers, result, result_backends, routing
 from django_tasks.canvas import Signature, signature
+from django_tasks.canvas.calls import warn_of_sending
 from django_tasks.canvas.dispatch import send_call
 from django_tasks.canvas.givenconnections import refuse_other_brokers
 from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS
 from django_tasks.context import CurrentTask, current_task
 from django_tasks.events.monitoring import Events
-from django_tasks.exceptions import AlwaysEagerIgnored
 from django_tasks.registry import TaskRegistry, periodic_tasks, registry
 from django_tasks.result.revocation import revoke_stamped, revoke_tasks
 from django_tasks.result_backends.backend import ResultBackend
@@ -47,7 +46,7 @@ class Conf:
         return getattr(settings, _setting(name, AttributeError))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self.update({name: value})
+        self.update({_setting(name, AttributeError): value})
 
     def __getitem__(self, name: str) -> Any:
         return getattr(settings, _setting(name, KeyError))
@@ -67,8 +66,9 @@ class Conf:
 
     def update(self, values: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Override settings in this process. Connections that were made with the old ones are forgotten."""
-        for name, value in {**(values or {}), **more}.items():
-            settings.override(_setting(name, KeyError), value)
+        # All names first: an unknown one leaves every setting as it is.
+        for name, value in {_setting(name, KeyError): value for name, value in {**(values or {}), **more}.items()}.items():
+            settings.override(name, value)
         # Whatever was made from the settings listens to this, as in tests.
         setting_changed.send(sender=type(self), setting="DJANGO_TASKS", value=None, enter=True)
 
@@ -278,8 +278,7 @@ class App:
 
         It is sent in eager mode, too; AlwaysEagerIgnored, a warning, says so.
         """
-        if settings.TASK_ALWAYS_EAGER:
-            warnings.warn(AlwaysEagerIgnored("TASK_ALWAYS_EAGER has no effect on send_task(): the task is sent"), stacklevel=2)
+        warn_of_sending("send_task()")
         given: Any = name
         if not isinstance(given, str) or not given:
             raise TypeError(f"send_task() takes a task's name, as 'shop.tasks.pack', not {name!r}; nothing was sent")

@@ -1,5 +1,6 @@
 """From Celery's calling options to a message: the one place that knows what they mean."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from django_tasks.canvas.optionvalues import VALUES, refuse_values
 from django_tasks.clock import after, as_utc, expiry, parse_iso
 from django_tasks.conf import settings
 from django_tasks.context import Request, current_request
+from django_tasks.exceptions import AlwaysEagerIgnored
 from django_tasks.messages import HIDDEN, NOTHING, TaskMessage, new_id
 
 Expires: TypeAlias = float | datetime | timedelta | str | None
@@ -99,8 +101,22 @@ _BY_NAME: Final = (dict, Mapping)
 #: Of an id that we make.
 _LENGTH_OF_OURS: Final = len(new_id())
 
+#: Texts that stand for the arguments in logs and events.
+_SHOWN: Final = frozenset({"argsrepr", "kwargsrepr"})
+#: Options that a retry may give anew just so.
+_AMENDED: Final = (
+    *("priority", "routing_key", "time_limit", "soft_time_limit", "shadow", "serializer", "compression", "ignore_result"),
+    *("reply_to", *sorted(_SHOWN)),
+)
+
 #: Links, and the keys under which a message carries them.
 _EMBEDDED: Final = (("link", "callbacks"), ("link_error", "errbacks"))
+
+
+def warn_of_sending(what: str) -> None:
+    """Warn, in eager mode, that a call leaves all the same: what is known by its name alone can't be run here."""
+    if settings.TASK_ALWAYS_EAGER:
+        warnings.warn(AlwaysEagerIgnored(f"TASK_ALWAYS_EAGER has no effect on {what}: the task is sent"), stacklevel=3)
 
 
 def listed(value: Any) -> list[Any]:
@@ -180,6 +196,8 @@ def _headers(headers: Mapping[str, Any] | None, options: Mapping[str, Any]) -> M
         # Every message has these texts; only those that a caller gave hide something.
         hidden = [name for name in ("args", "kwargs") if options.get(f"{name}repr") is not None]
         if hidden:
+            earlier = (headers or {}).get(HIDDEN)
+            hidden += [name for name in earlier if name not in hidden] if isinstance(earlier, list | tuple) else []
             return {**(headers or {}), HIDDEN: hidden}
     return dict(headers) if headers else NOTHING
 
@@ -193,7 +211,7 @@ def amend_message(message: TaskMessage, options: Mapping[str, Any], **fields: An
     """Return a copy of a message with some calling options given anew: how a retry keeps everything else."""
     if not options.keys() <= _UNSUSPICIOUS:
         refuse_misplaced(message.task, options)
-    for name in ("priority", "routing_key", "time_limit", "soft_time_limit", "shadow", "serializer", "compression", "ignore_result"):
+    for name in _AMENDED:
         if options.get(name) is not None:
             fields[name] = options[name]
     if options.get("queue") is not None:
@@ -204,8 +222,11 @@ def amend_message(message: TaskMessage, options: Mapping[str, Any], **fields: An
         fields["exchange"] = _name(options["exchange"])
     if options.get("expires") is not None:
         fields["expires"] = expiry(options["expires"])
-    if options.get("headers") is not None:
-        fields["headers"] = {**message.headers, **options["headers"]}
+    if options.get("headers") is not None or not options.keys().isdisjoint(_SHOWN):
+        fields["headers"] = _headers({**message.headers, **(options.get("headers") or {})}, options)
+    if options.get("stamped_headers"):
+        fields["stamped_headers"] = sorted({*(message.stamped_headers or ()), *options["stamped_headers"]})
+        fields["stamps"] = {**message.stamps, **_stamps(options["stamped_headers"], options)}
     if any(options.get(name) is not None for name in ("link", "link_error", "chain", "chord")):
         fields["embed"] = {**message.embed, **_embed(options)}
     return replace(message, **fields)

@@ -8,15 +8,13 @@ from typing import Any, cast
 
 from django_tasks import result_backends
 from django_tasks.canvas.calls import listed
-from django_tasks.canvas.chords import chord, drop_header_links
+from django_tasks.canvas.chords import LAST_STEPS, TAKEN_BY_CHAINS, chord, drop_header_links
 from django_tasks.canvas.groups import group
-from django_tasks.canvas.signatures import Signature, first_of, maybe_signature, members_of
+from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.texts import shortened
 from django_tasks.conf import settings
+from django_tasks.result.family import first_of
 from django_tasks.states import IGNORED, REJECTED
-
-#: What running a chain takes for itself; the other options are its first step's.
-_TAKEN = ("chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id")
 
 
 @Signature.register_type()
@@ -119,7 +117,7 @@ class chain(Signature[Any]):
         if settings.TASK_ALWAYS_EAGER:
             return self.apply(args, kwargs, **options)
         given = {**self.options, **{name: value for name, value in options.items() if value is not None}}
-        taken = {name: given.pop(name, None) for name in _TAKEN}
+        taken = {name: given.pop(name, None) for name in TAKEN_BY_CHAINS}
         args = (*args, *self.args) if args and not self.immutable else self.args
         steps, results = self._prepared(args, kwargs, taken, copies=True)
         if not steps:
@@ -137,20 +135,20 @@ class chain(Signature[Any]):
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Run the steps here, one after the other; returns the last one's EagerResult."""
-        given = {**self.options, **options}
-        links = listed(given.pop("link", None))
-        steps = list(_flattened(self.tasks, copies=True))
+        given = {name: value for name, value in {**self.options, **options}.items() if value is not None}
+        last = {name: given.pop(name) for name in LAST_STEPS if name in given}
+        errbacks = listed(given.pop("link_error", None))
+        steps = [_with_errbacks(step, errbacks) for step in _flattened(self.tasks, copies=True)]
+        for callback in listed(last.pop("link", None)) if steps else ():
+            steps[-1].append_to_list_option("link", callback)
         result: Any = None
         partial = (args, kwargs)
-        for index, step in enumerate(steps):
-            if index == len(steps) - 1:
-                for callback in links:
-                    (step.body if isinstance(step, chord) else step).append_to_list_option("link", callback)
-            previous, result = result, step.apply(*partial, **given)
+        for left, step in zip(reversed(range(len(steps))), steps, strict=True):
+            previous, result = result, step.apply(*partial, **(given if left else {**given, **last}))
             first_of(result).parent = previous
             if getattr(result, "state", None) in (IGNORED, REJECTED):
                 break
-            if index < len(steps) - 1:
+            if left:
                 partial = ((result.get(disable_sync_subtasks=False),), None)
         return result
 

@@ -6,12 +6,13 @@ from typing import Any, cast
 from django_tasks.canvas.calls import PLUMBING, listed
 from django_tasks.canvas.dispatch import sending
 from django_tasks.canvas.groups import group
-from django_tasks.canvas.signatures import Signature, first_of, maybe_signature, member_of, members_of
+from django_tasks.canvas.signatures import Signature, maybe_signature, member_of, members_of
 from django_tasks.canvas.texts import chord_text
 from django_tasks.canvas.wire import merge_options
 from django_tasks.conf import settings
 from django_tasks.messages import new_id
 from django_tasks.result import GroupResult
+from django_tasks.result.family import first_of
 from django_tasks.result_backends.backend import NewChord
 
 #: Options of one call that must not travel with the body: they are about publishing the header.
@@ -27,6 +28,12 @@ _OF_THE_CALL = PLUMBING | {
     "retry_policy",
     "task_id",
 }
+#: Options of a chain that are its last step's.
+LAST_STEPS = ("chord", "group_id", "group_index", "link", "task_id")
+#: What running a chain takes for itself; the other options are its first step's.
+TAKEN_BY_CHAINS = (*LAST_STEPS, "link_error", "parent_id", "root_id")
+#: Options of a chord that say as what its body runs, which stands for the chord.
+_OF_THE_BODY = ("chord", "group_id", "group_index", "parent_id", "root_id", "task_id")
 
 
 @Signature.register_type()
@@ -118,25 +125,29 @@ class chord(Signature[Any]):
         **options: Any,
     ) -> Any:
         """Send the header's tasks in one publish; returns the body's result, whose parent is the header's."""
-        more = dict(kwargs or {})
+        if settings.TASK_ALWAYS_EAGER:
+            return self.apply(args, kwargs, task_id=task_id, **options)
+        args, header_kwargs, body, merged = self._call(args, kwargs, options)
+        body_id = task_id or merged.get("task_id")
+        # The group that a frozen body counts for stays: this chord may lie in a group in the header of a chord, which has the other id.
+        body.options = merge_options(body.options, {name: value for name, value in merged.items() if name not in _OF_THE_CALL})
+        header = self.tasks.sharing() if isinstance(self.tasks, group) else group(list(self.tasks))
+        group_id = header.options.get("task_id") or self.options.get("task_id") or new_id()
+        return self._send(header, body, group_id, body_id, args, header_kwargs, merged)
+
+    def _call(
+        self, args: Any, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any], Any, dict[str, Any]]:
+        """Return the header's arguments, a copy of the body with all its links, and the options, of a call with these ones."""
+        more = {**self.kwargs.get("kwargs", {}), **(kwargs or {})}
         given_body = more.pop("body", None)
         # Not by its truth: an empty group has none.
         body = self.body if given_body is None else given_body
         if body is None:
             raise TypeError(f"{self!r} can't be sent: call it with the body, as chord(header)(body)")
-        body = member_of(body)
-        given = {name: value for name, value in options.items() if value is not None}
-        if settings.TASK_ALWAYS_EAGER:
-            return self._apply_with(_with_links(body, {**self.options, **given}), args, more)
+        merged = {**self.options, **{name: value for name, value in options.items() if value is not None}}
         args = (*args, *self.args) if args and not self.immutable else self.args
-        merged = {**self.options, **given}
-        body_id = task_id or merged.get("task_id")
-        body = _with_links(body, merged)
-        # The group that a frozen body counts for stays: this chord may lie in a group in the header of a chord, which has the other id.
-        body.options = merge_options(body.options, {name: value for name, value in merged.items() if name not in _OF_THE_CALL})
-        header = self.tasks.sharing() if isinstance(self.tasks, group) else group(list(self.tasks))
-        group_id = header.options.get("task_id") or self.options.get("task_id") or new_id()
-        return self._send(header, body, group_id, body_id, args, {**self.kwargs.get("kwargs", {}), **more}, merged)
+        return args, more, _with_links(member_of(body), merged), merged
 
     def _send(self, header: group, body: Any, group_id: str, body_id: str | None, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
         root_id = body.options.get("root_id")
@@ -168,13 +179,15 @@ class chord(Signature[Any]):
         body: Any = None,
         **options: Any,
     ) -> Any:
-        """Run the header and then the body, here and now."""
-        return self._apply_with(self.body if body is None else body, args, kwargs, propagate=propagate)
-
-    def _apply_with(self, body: Any, args: Any, kwargs: Any, *, propagate: bool = True) -> Any:
-        header_result = group(list(self.header_tasks())).run_members(args, kwargs)
+        """Run the header and then the body, here and now; returns the body's result, whose parent is the header's."""
+        args, header_kwargs, body, merged = self._call(args, {**(kwargs or {}), "body": body} if body is not None else kwargs, options)
+        header_result = group(list(self.header_tasks())).run_members(args, header_kwargs)
         run = body.run_members if isinstance(body, group) and body.tasks else body.apply
-        return run((header_result.get(propagate=propagate, disable_sync_subtasks=False),))
+        # A frozen body has its own; the frozen chord's id is its header's.
+        taken = {name: merged[name] for name in _OF_THE_BODY if merged.get(name) is not None and body.options.get(name) is None}
+        result = run((header_result.get(propagate=propagate, disable_sync_subtasks=False),), **taken)
+        first_of(result).parent = header_result
+        return result
 
     def freeze(
         self,
@@ -216,7 +229,7 @@ class chord(Signature[Any]):
             return [self]
         first, *others = body.unchain_tasks()
         copy = self.clone()
-        inherited = {name: value for name, value in body.options.items() if name not in _CONSUMED_BY_CHAINS}
+        inherited = {name: value for name, value in body.options.items() if name not in TAKEN_BY_CHAINS}
         copy.body = first.clone(**inherited)
         return [copy, *others]
 
@@ -259,10 +272,6 @@ class chord(Signature[Any]):
 
     def __repr__(self) -> str:
         return chord_text(list(self.header_tasks()), self.body)
-
-
-#: What running a chain takes from its own options; the others are its first step's.
-_CONSUMED_BY_CHAINS = frozenset({"chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"})
 
 
 def part_ids(shape: Any) -> list[str]:

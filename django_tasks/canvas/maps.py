@@ -5,10 +5,22 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from django_tasks.canvas.groups import group
-from django_tasks.canvas.signatures import Signature, maybe_signature, member_of
+from django_tasks.canvas.signatures import Signature, maybe_signature, member_of, signature
+from django_tasks.canvas.wire import copy_options, merge_options
 
 
-class Mapped(Signature[list[Any]]):
+class OverItems(Signature[list[Any]]):
+    """A task, and a list of what it is to be called with."""
+
+    def clone(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> "OverItems":
+        """Return a copy of the same kind, with more options if given; the items are all its arguments."""
+        copy = type(self).__new__(type(self))
+        merged = merge_options(self.options, options) if options else self.options
+        dict.update(copy, self, kwargs={**self.kwargs, "task": signature(self.kwargs["task"])}, options=copy_options(merged))
+        return copy
+
+
+class Mapped(OverItems):
     """A task and the items it is to be called with, in one message."""
 
     task_name: ClassVar[str]
@@ -27,9 +39,19 @@ class Mapped(Signature[list[Any]]):
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, route_name: str | None = None, **options: Any
     ) -> Any:
         """Send it; where the inner task has a queue or priority of its own, it goes there."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return super().apply_async((), {}, **{**self._routing(), **self.options, **given})
+
+    def freeze(self, *args: Any, **kwargs: Any) -> Any:
+        """Give it its id; and the inner task's queue, as a worker sends it on that knows it as ``celery.map`` only."""
+        self.options = {**self._routing(), **self.options}
+        return super().freeze(*args, **kwargs)
+
+    _freeze = freeze
+
+    def _routing(self) -> dict[str, Any]:
         inner = maybe_signature(self.kwargs["task"]).find_task()
-        own = {} if inner is None else inner.routing_options()
-        return super().apply_async((), {}, **{**own, **self.options, **options})
+        return {} if inner is None else inner.routing_options()
 
 
 @Signature.register_type()
@@ -53,7 +75,7 @@ class xstarmap(Mapped):
 
 
 @Signature.register_type()
-class chunks(Signature[list[Any]]):
+class chunks(OverItems):
     """``task.chunks(items, n)``: a group of starmaps, each over ``n`` items. Fewer, larger messages."""
 
     @classmethod
@@ -92,3 +114,24 @@ class chunks(Signature[list[Any]]):
         """Return the group of starmaps."""
         items = iter(self.kwargs["it"])
         return group(xstarmap(self.kwargs["task"], part) for part in iter(lambda: list(islice(items, self.kwargs["n"])), []))
+
+    def freeze(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ValueError: chunks are many tasks, and no result is theirs alone."""
+        raise ValueError("chunks can't be frozen, as they are many tasks; freeze the group that they are: chunks.group()")
+
+    _freeze = freeze
+
+    def as_part(self) -> Signature[Any]:
+        """Return the group of starmaps, each with the options of the chunks: what follows them gets the list of their results."""
+        members = self.group()
+        for member in members.tasks:
+            member.set(**{name: value for name, value in self.options.items() if name != "task_id"})
+        return members
+
+    def chained(self) -> list[Signature[Any]]:
+        """Return the group, as which they lie in a chain."""
+        return self.as_part().chained()
+
+    def __or__(self, other: Any) -> Any:
+        """``chunks | task``: run the task with the list of the chunks' results."""
+        return self.as_part() | other if isinstance(other, Signature) else NotImplemented

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequen
 from copy import deepcopy
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
-from django_tasks.canvas.calls import listed
+from django_tasks.canvas.calls import listed, warn_of_sending
 from django_tasks.canvas.dispatch import send_call
 from django_tasks.canvas.texts import call_text
 from django_tasks.canvas.wire import WireForm, copy_options, merge_options, merge_stamps, only_stamps
@@ -91,7 +91,7 @@ class Signature(WireForm, Generic[R]):
         super().__init__(
             task=task,
             args=tuple(args or ()),
-            kwargs=kwargs if isinstance(kwargs, dict) else dict(kwargs or {}),
+            kwargs=dict(kwargs) if kwargs else {},
             options={**(options or {}), **ex},
             subtask_type=subtask_type,
             immutable=immutable,
@@ -128,6 +128,7 @@ class Signature(WireForm, Generic[R]):
         args, kwargs, given = self.merged(args, kwargs, given)
         task = self.find_task()
         if task is None:
+            warn_of_sending("a signature of a task that this process doesn't know")
             return send_call(self["task"], args, kwargs, given)
         return task.apply_async(args, kwargs, **given)
 
@@ -302,6 +303,10 @@ class Signature(WireForm, Generic[R]):
         """Return what this signature puts into a chain: itself, or a chain's steps, or a small group's only member."""
         return [self]
 
+    def as_part(self) -> "Signature[Any]":
+        """Return what stands for this signature in a workflow: itself, or of chunks the group that they are."""
+        return self
+
     def parts(self) -> int:
         """Return how many results this signature contributes to a chord."""
         return 1
@@ -390,11 +395,4 @@ def member_of(task: Any) -> Signature[Any]:
         name = getattr(task, "name", None)
         hint = f"did you mean {name}.s(...)?" if name else "a task's .s(...) or .si(...) makes one"
         raise TypeError(f"a workflow is made of signatures, and {task!r} is none; {hint}")
-    return member
-
-
-def first_of(result: Any) -> Any:
-    """Return the result at the beginning of a result's line of parents."""
-    while result.parent is not None:
-        result = result.parent
-    return result
+    return member.as_part()

@@ -14,6 +14,13 @@ def parents_of(node: Any) -> Iterator[Any]:
         yield node
 
 
+def first_of(node: Any) -> Any:
+    """Return the result at the beginning of a result's line of parents."""
+    while node.parent is not None:
+        node = node.parent
+    return node
+
+
 class ResultBase:
     """What all results are: of one task, of several, of a group."""
 

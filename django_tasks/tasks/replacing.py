@@ -10,7 +10,7 @@ from django_tasks.canvas.chains import chain
 from django_tasks.canvas.chords import part_ids
 from django_tasks.canvas.dispatch import gathering
 from django_tasks.canvas.groups import group
-from django_tasks.canvas.signatures import Signature, signature
+from django_tasks.canvas.signatures import Signature, member_of, signature
 from django_tasks.context import Request
 from django_tasks.exceptions import Ignore, ImproperlyConfigured
 from django_tasks.messages import TaskMessage, repeatable_ids, shown_arguments
@@ -66,6 +66,7 @@ def signature_of_request(
 
 def replacement(request: Request, sig: Signature[Any]) -> Signature[Any]:
     """Return what runs instead of the task of this request: under its id, with its links, chord and following steps."""
+    sig = member_of(sig)
     if "chord" in sig.options:
         raise ImproperlyConfigured(f"{sig!r} can't replace a task: it is a part of a chord already")
     if isinstance(sig, chain) and not sig.tasks:
@@ -111,6 +112,8 @@ def _with_one_result(sig: Signature[Any]) -> Signature[Any]:
 def send_replacement(request: Request, sig: Signature[Any]) -> Any:
     """Let the replacement leave with this run's outcome, and end the run; in eager mode run it and return its value."""
     if request.is_eager:
+        # They are the replacement's now.
+        request.callbacks = request.errbacks = request.chain = None
         return sig.apply().get(disable_sync_subtasks=False)
     with gathering() as outbox, _ids_of(request):
         sig.apply_async()
@@ -124,6 +127,7 @@ def add_to_chord(request: Request, sig: Signature[Any], *, lazy: bool) -> Any:
     """Make a signature one more part of the chord that this request is a part of."""
     if request.chord is None or request.group is None:
         raise ValueError("the task that runs here is no part of a chord, so nothing can be added to one")
+    sig = member_of(sig)
     sig.set(group_id=request.group, group_index=request.group_index, chord=request.chord, root_id=request.root_id)
     with _ids_of(request):
         added = sig.freeze()
