@@ -2,16 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from functools import wraps
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
 
 from django_tasks.conf import settings
 
 T = TypeVar("T")
 P = ParamSpec("P")
 Function = TypeVar("Function", bound=Callable[..., Any])
+Opening: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 
 class Scope(AbstractContextManager[T], Generic[T]):
@@ -31,25 +32,50 @@ class Scope(AbstractContextManager[T], Generic[T]):
         return self._entered.pop().__exit__(kind, error, trace)
 
     def __call__(self, function: Function) -> Function:
-        """Decorate a function; TypeError for a class, whose methods are to be decorated instead."""
+        """Decorate a function, or a generator, as fixtures are; TypeError for a class, whose methods are to be decorated instead."""
         if inspect.isclass(function):
             raise TypeError(f"{function.__name__} is a class: decorate its test methods, or use django_tasks.testing.TasksMixin")
-        opening = self._opening
-        if inspect.iscoroutinefunction(function):
+        kinds = (
+            (inspect.iscoroutinefunction, _coroutine),
+            (inspect.isasyncgenfunction, _async_generator),
+            (inspect.isgeneratorfunction, _generator),
+        )
+        inside = next((inside for is_such, inside in kinds if is_such(function)), _function)
+        return wraps(function)(inside(function, self._opening))  # type: ignore[return-value]
 
-            @wraps(function)
-            async def run_async(*args: Any, **kwargs: Any) -> Any:
-                with opening():
-                    return await function(*args, **kwargs)
 
-            return run_async  # type: ignore[return-value]
+def _function(function: Callable[..., Any], opening: Opening) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with opening():
+            return function(*args, **kwargs)
 
-        @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with opening():
-                return function(*args, **kwargs)
+    return run
 
-        return run  # type: ignore[return-value]
+
+def _generator(function: Callable[..., Any], opening: Opening) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with opening():
+            return (yield from function(*args, **kwargs))
+
+    return run
+
+
+def _coroutine(function: Callable[..., Any], opening: Opening) -> Callable[..., Any]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with opening():
+            return await function(*args, **kwargs)
+
+    return run
+
+
+def _async_generator(function: Callable[..., Any], opening: Opening) -> Callable[..., Any]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with opening():
+            async with aclosing(function(*args, **kwargs)) as values:
+                async for value in values:
+                    yield value
+
+    return run
 
 
 def scope(function: Callable[P, Iterator[T]]) -> Callable[P, Scope[T]]:
@@ -69,8 +95,8 @@ def overridden(**values: Any) -> Iterator[None]:
     from django_tasks.application import app
 
     before = settings.overrides()
-    app.conf.update(values)
     try:
+        app.conf.update(values)
         yield
     finally:
         settings.drop_overrides()

@@ -45,6 +45,30 @@ def test_eager_decorates_functions_and_coroutines():
     assert settings.TASK_ALWAYS_EAGER is False
 
 
+def test_eager_decorates_generators():
+    """It holds as long as they last, as fixtures do, and ends with them, also where they are closed early."""
+
+    @eager()
+    def fixture():
+        yield add.delay(1, 2).get()
+        yield settings.TASK_ALWAYS_EAGER
+
+    @eager()
+    async def async_fixture():
+        yield settings.TASK_ALWAYS_EAGER
+        await asyncio.sleep(0)
+        yield settings.TASK_ALWAYS_EAGER
+
+    async def collected():
+        return [value async for value in async_fixture()]
+
+    assert (list(fixture()), asyncio.run(collected())) == ([3, True], [True, True])
+    early = fixture()
+    next(early)
+    early.close()
+    assert settings.TASK_ALWAYS_EAGER is False
+
+
 def test_a_class_is_refused_with_the_way_out():
     """A decorated class says what to do instead."""
     with pytest.raises(TypeError, match=r"decorate its test methods, or use django_tasks\.testing\.TasksMixin"):
