@@ -14,7 +14,7 @@ from django.db.models import Max, Q
 
 from django_tasks import clock
 from django_tasks.conf import settings
-from django_tasks.dbaccess import check_alias, reaching, trying_again
+from django_tasks.dbaccess import check_alias, delete, reaching, trying_again
 from django_tasks.events.channel import Event, EventChannel, EventReceiver
 from django_tasks.events.routingkeys import EVERYTHING, matching
 from django_tasks.exceptions import DecodeError
@@ -87,8 +87,7 @@ class DatabaseEvents(EventChannel):
                 return 0
             # What seems to come from as far ahead is of a wrong clock, and would stay for ever.
             old = rows.filter(Q(timestamp__lt=now - kept()) | Q(timestamp__gt=now + kept()), id__lte=end)
-            # Past the collector, which asks for what depends on a row: nothing does.
-            return int(trying_again(connection, partial(old._raw_delete, self.alias)) or 0)  # noqa: SLF001
+            return trying_again(connection, partial(delete, old, limit))
 
     def close(self) -> None:
         """Do nothing: connections are Django's."""

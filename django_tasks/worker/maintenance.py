@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.utils import timezone
@@ -10,6 +10,7 @@ from django.utils import timezone
 from django_tasks import clock, events
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
+from django_tasks.dbaccess import delete
 from django_tasks.models import Revocation, RevokedStamp
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend
 from django_tasks.worker.recounts import Recounts
@@ -58,8 +59,7 @@ class Maintenance:
             # A full chunk means that there is more: the next one follows with the next turn, for somebody may wait for this thread.
             self._results_at = now + (0.0 if self._expire() else RESULTS_EVERY)
         if now >= self._revocations_at:
-            self._revocations_at = now + RESULTS_EVERY
-            self._forget_revocations()
+            self._revocations_at = now + (0.0 if self._forget_revocations() >= CHUNK else RESULTS_EVERY)
         if now >= self._events_at:
             self._events_at = now + (0.0 if events.current().expire(limit=EVENTS) >= EVENTS else EVENTS_EVERY)
 
@@ -86,7 +86,13 @@ class Maintenance:
         kept = settings.RESULT_EXPIRES
         return bool(kept) and self._backend.expire(clock.now() - timedelta(seconds=kept), limit=CHUNK) >= CHUNK
 
-    def _forget_revocations(self) -> None:
+    def _forget_revocations(self) -> int:
         kept = max(REVOCATIONS_KEPT, timedelta(seconds=settings.RESULT_EXPIRES or 0))
-        for rows in (Revocation.objects, RevokedStamp.objects):
-            rows.filter(revoked_at__lt=timezone.now() - kept).delete()
+        return forget_revocations(timezone.now() - kept, limit=CHUNK)
+
+
+def forget_revocations(before: datetime, *, limit: int, alias: str | None = None) -> int:
+    """Delete what was revoked before this time: up to ``limit`` tasks and stamps; return how many."""
+    tasks, stamps = (model.objects.using(alias).filter(revoked_at__lt=before) for model in (Revocation, RevokedStamp))
+    deleted = delete(tasks, limit)
+    return deleted + delete(stamps, limit - deleted)

@@ -6,10 +6,11 @@ from typing import Any, Final
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from django_tasks import clock
+from django_tasks.dbaccess import delete
 from django_tasks.models.results import ChordCounter, ChordPart, GroupResult, TaskResult
 from django_tasks.result_backends.database.rows import for_model
 
-#: Rows of one DELETE.
+#: Chords deleted at a time.
 _CHUNK: Final = 500
 #: A chord that still waits for parts is kept at least this long, since deleting it means that its body never runs.
 _PATIENCE: Final = timedelta(days=30)
@@ -20,7 +21,7 @@ def expire(alias: str, before: datetime, *, limit: int) -> int:
     deleted, ancient = 0, for_model(min(before, clock.now() - _PATIENCE))
     before = for_model(before)
     for rows in (_ended(alias, before), _abandoned(alias, before), _groups(alias, before)):
-        deleted += _delete(rows, limit - deleted)
+        deleted += delete(rows, limit - deleted)
     return deleted + _delete_chords(alias, before, ancient, limit - deleted)
 
 
@@ -45,13 +46,6 @@ def _not_wanted(rows: QuerySet[Any]) -> QuerySet[Any]:
     # The body of a chord that is not complete needs the results of the parts that are.
     parts = ChordPart.objects.using(rows.db).filter(group_id=OuterRef("group_id"), task_id=OuterRef("task_id"))
     return rows.exclude(Exists(parts))
-
-
-def _delete(rows: QuerySet[Any], limit: int) -> int:
-    # By primary key: a DELETE with a LIMIT is not everybody's, and a DELETE of everything old would lock the table for long.
-    ids = list(rows.values_list("pk", flat=True)[:limit]) if limit > 0 else []
-    every = rows.model.objects.using(rows.db)
-    return sum(every.filter(pk__in=sorted(ids[start : start + _CHUNK])).delete()[0] for start in range(0, len(ids), _CHUNK))
 
 
 def _delete_chords(alias: str, before: datetime, ancient: datetime, limit: int) -> int:
