@@ -312,6 +312,9 @@ class Completer:
     def _close(self, batch: _Batch, consumer: Consumer | None = None) -> None:
         if batch.sent:
             self._backend.close_chords(batch.sent)
+        for group_id in batch.sent:
+            # The outcomes of a batch that broke have its chords in common.
+            batch.chords.pop(group_id, None)
 
     def _forward(self, batch: _Batch, consumer: Consumer) -> None:
         batch.settlements = []
