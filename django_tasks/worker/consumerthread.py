@@ -198,7 +198,7 @@ class ConsumerThread(threading.Thread):
 
     # ---- its steps
 
-    def _take(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
+    def _take(self, deliveries: Sequence[Delivery]) -> None:
         self._busy = clock.monotonic()
         self._held.update((delivery.tag, delivery) for delivery in deliveries)
         if not self._broker.recovers:
@@ -208,9 +208,8 @@ class ConsumerThread(threading.Thread):
             self._completer.add(outcome_of(verdict, self._options.name, followups), urgent=True)
         if not all(request.definition.acks_late for request in requests):
             requests = self._acknowledged_early(requests)
-        if requests and not again:
-            self._say_received(requests)
         if requests:
+            self._say_received(requests)
             self._prefetch.taken(len(requests))
             self._pool.submit(requests)
 
@@ -280,6 +279,7 @@ class ConsumerThread(threading.Thread):
         self._owed += [
             Settlement(request.delivery, Disposition.REQUEUE, counted=False) for request in requests if request.delivery is not None
         ]
+        self._prefetch.taken(-sum(request.delivery is not None for request in requests))
         self._keep_what_is_ours(requests)
         self._settle_owed()
 
@@ -364,7 +364,7 @@ class ConsumerThread(threading.Thread):
                     self._consumer.set_queues(queues)
                 case {"do": "revoked" | "revoked_stamps"}:
                     self._revoked.obey(command)
-                    self._admit_again()
+                    self._discard_revoked()
                     self._stop_stamped(RevokedStamps(command.get("stop", ())))
                 case {"do": "cancel", "task_id": task_id}:
                     if not self._pool.cancel(task_id):
@@ -372,16 +372,16 @@ class ConsumerThread(threading.Thread):
                 case _:
                     logger.error("The consumer does not know the command %r", command)
 
-    def _admit_again(self) -> None:
-        if self._pool.waiting():
-            # What waits here already was admitted before.
-            waiting = self._pool.unstarted()
-            for request in waiting:
-                if request.delivery is None and self._revoked.forbids(request.message):
-                    self._completer.add(outcome_of_revoked(request, followups), urgent=True)
-                elif request.delivery is None:
-                    self._pool.submit([request])
-            self._take([request.delivery for request in waiting if request.delivery is not None], again=True)
+    def _discard_revoked(self) -> None:
+        # What waits here already was admitted before.
+        left = []
+        for request in self._pool.unstarted():
+            if self._revoked.forbids(request.message):
+                self._completer.add(outcome_of_revoked(request, followups), urgent=True)
+            else:
+                left.append(request)
+        if left:
+            self._pool.submit(left)
 
     def _stop_stamped(self, stamps: RevokedStamps) -> None:
         for task_id in [running.request.message.id for running in self._pool.running() if stamps.match(running.request.message)]:

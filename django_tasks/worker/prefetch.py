@@ -29,7 +29,7 @@ class Prefetch:
         self.started = 0
 
     def taken(self, count: int) -> None:
-        """Note that the pool was given ``count`` requests."""
+        """Note that the pool was given ``count`` requests; less than 0 for those that went back."""
         self.started += count
 
     def ran(self, runtime: float) -> None:

@@ -29,7 +29,7 @@ def outcome_of(verdict: Verdict, hostname: str, follow: Follow | None = None) ->
 
 
 def outcome_of_revoked(request: Request, follow: Follow | None = None) -> Outcome:
-    """Say the same of a task that was admitted and acknowledged, and waits still."""
+    """Say the same of a task that was admitted, and waits still."""
     return _revoked(Answer.REVOKED, request, follow)
 
 

@@ -1,0 +1,33 @@
+"""Tasks that were admitted and wait for a slot: what revocations of others, and going back to the queue, do to them."""
+
+from django_tasks import shared_task
+from django_tasks.messages import Disposition
+from django_tasks.worker.ratelimits import RateLimits
+from tests.unit.test_worker_consumer import Rig, delivery, late, rig, url
+
+__all__ = ["rig", "url"]
+
+
+@shared_task(name="tests.waiting.limited", rate_limit="1/m")
+def limited() -> None:
+    """Do nothing."""
+
+
+def test_a_revocation_of_another_task_leaves_what_waits_alone(rig: Rig) -> None:
+    """It was admitted: it must not be asked once more whether its rate allows it, nor count as one more task of the process."""
+    rig.thread._admission._rates = RateLimits([limited.name])
+    rig.take(delivery(limited), delivery(late))
+    started = rig.thread._prefetch.started
+    for number in range(3):
+        rig.thread.command({"do": "revoked", "tasks": {f"another-{number}": number}})
+        rig.thread._obey()
+    assert rig.waiting() == [limited.name, late.name]
+    assert (rig.thread._completer.pending(), rig.thread._prefetch.started) == (0, started)
+
+
+def test_what_goes_back_counts_for_no_process(rig: Rig) -> None:
+    """With --max-tasks-per-child only tasks that run here, or will, must count."""
+    rig.take(delivery(late), delivery(late))
+    rig.thread._give_back(rig.pool.unstarted())
+    assert rig.settled() == [Disposition.REQUEUE, Disposition.REQUEUE]
+    assert rig.thread._prefetch.started == 0
