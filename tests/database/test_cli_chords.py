@@ -12,9 +12,7 @@ from django_tasks.exceptions import ChordError
 from django_tasks.messages import Disposition, Settlement
 from django_tasks.models import ChordCounter
 from django_tasks.resultmetas import meta_of
-from tests.database.test_workflow_redelivery import Lane, lane, same, total
-
-__all__ = ["lane"]
+from tests.database.lane import Lane, same, total
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

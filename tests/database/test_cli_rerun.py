@@ -9,10 +9,8 @@ from django.core.management import CommandError, call_command
 
 from django_tasks import group, states
 from django_tasks.models import Message, TaskResult
-from tests.database.test_resuming import BROKEN, RAN, fail, failed, step, total, value
-from tests.database.test_workflow_redelivery import Lane, lane
-
-__all__ = ["lane"]
+from tests.database.lane import Lane
+from tests.database.resuming.brokensteps import BROKEN, RAN, fail, failed, step, total, value
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

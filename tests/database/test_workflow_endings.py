@@ -15,9 +15,7 @@ from django_tasks.outcomes import Outcome
 from django_tasks.worker.admission import Answer, Verdict
 from django_tasks.worker.recovery import CRASHED, OVERDUE, TERMINATED, awaited_part, outcome_after_death, outcome_of_acknowledged
 from django_tasks.worker.verdicts import outcome_of
-from tests.database.test_workflow_redelivery import Lane, lane, same, total
-
-__all__ = ["lane"]
+from tests.database.lane import Lane, same, total
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

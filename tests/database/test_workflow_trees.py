@@ -14,9 +14,7 @@ from django_tasks.models import ChordCounter, ChordPart, Message, TaskResult
 from django_tasks.operations.resuming import resume
 from django_tasks.outcomes import Outcome, failure
 from django_tasks.registry import registry
-from tests.database.test_workflow_redelivery import Lane, lane
-
-__all__ = ["lane"]
+from tests.database.lane import Lane
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
