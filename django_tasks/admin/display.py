@@ -50,7 +50,7 @@ def progress_bar(status: str, text: str | None) -> SafeString | None:
     """Show how far a task says that it has come, as a bar with its words; None for anything else."""
     try:
         progress = progress_of(status, json.loads(text or ""))
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
     if progress is None:
         return None

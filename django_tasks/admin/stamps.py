@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_tasks.admin.display import moment, mono
@@ -30,9 +31,12 @@ class RevokedStampForm(forms.ModelForm):  # type: ignore[type-arg]  # generic fo
         """Return the value as JSON."""
         text: str = self.cleaned_data["value"]
         try:
-            return dumps_json(loads_json(text))
+            value = loads_json(text)
         except DecodeError:
-            return dumps_json(text)
+            value = text
+        if value is None:
+            raise forms.ValidationError(_("null is no value of a stamp."))
+        return dumps_json(value)
 
 
 @admin.register(RevokedStamp)

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils.timezone import is_aware, localtime
 
 from django_tasks.exceptions import TaskError
+from django_tasks.operations.texts import encodable
 
 #: Widest a column of a table gets.
 WIDEST = 80
@@ -28,12 +29,15 @@ class Screen:
     def __init__(
         self, write: Callable[..., Any], *, as_json: bool = False, flush: Callable[[], Any] | None = None, columns: int = 0
     ) -> None:
-        self._write = write
+        self._written = write
         self._flush = flush
         #: Width of the terminal; 0 for a file or a pipe.
         self._columns = columns
         self._redrawn = ""
         self.as_json = as_json
+
+    def _write(self, text: str, **how: Any) -> None:
+        self._written(encodable(text), **how)
 
     def say(self, sentence: str) -> None:
         """Print a sentence for people."""

@@ -9,6 +9,7 @@ from django_tasks.conf import settings
 from django_tasks.exceptions import DecodeError, EncodeError, TaskError
 from django_tasks.messages import Envelope, TaskMessage
 from django_tasks.models import DeadLetter, Message
+from django_tasks.operations.texts import encodable
 from django_tasks.protocol import decode
 from django_tasks.serializers import dumps_json, loads_json
 
@@ -105,7 +106,7 @@ def pretty(value: Any) -> str:
     """Write a value as indented JSON; one that JSON can't hold as its repr."""
     try:
         text = json.dumps(json.loads(dumps_json(value)), indent=2, ensure_ascii=False)
-    except (EncodeError, ValueError, TypeError):
+    except (EncodeError, RecursionError, ValueError, TypeError):
         text = repr(value)
     return cut(text)
 
@@ -116,10 +117,10 @@ def pretty_text(text: str | None) -> str:
         return ""
     try:
         return cut(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
-    except ValueError:
+    except (RecursionError, ValueError):
         return cut(text)
 
 
 def cut(text: str, most: int = MOST) -> str:
-    """Shorten a text that nobody could read to its end."""
-    return text if len(text) <= most else f"{text[:most]}\n… {len(text) - most} more characters"
+    """Shorten a text that nobody could read to its end; what can't be written is escaped."""
+    return encodable(text if len(text) <= most else f"{text[:most]}\n… {len(text) - most} more characters")

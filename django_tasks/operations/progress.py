@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django_tasks import states
+from django_tasks.operations.texts import encodable
 
 #: Names of the same things: ours, those of Celery's guide (``meta={"current": 3, "total": 10}``), and celery-progress's.
 _DONE: Final = ("done", "current")
@@ -32,8 +33,8 @@ def progress_of(status: str, value: Any) -> Progress | None:
         return None
     done, total = _first(value, _DONE), value.get("total")
     try:
-        return Progress(float(done), None if total is None else float(total), str(_first(value, _MESSAGE) or ""))
-    except (TypeError, ValueError):
+        return Progress(float(done), None if total is None else float(total), encodable(str(_first(value, _MESSAGE) or "")))
+    except (OverflowError, TypeError, ValueError):
         return None
 
 
