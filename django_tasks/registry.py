@@ -1,6 +1,7 @@
 """Task names and the tasks behind them, and the modules that are imported to find them."""
 
 import importlib
+import warnings
 from collections.abc import Iterable, Iterator, MutableMapping
 from importlib.util import find_spec
 from typing import Any
@@ -24,6 +25,8 @@ class TaskRegistry(MutableMapping[str, Any]):
         """
         if isinstance(task, type):
             task = task()
+        if not isinstance(getattr(task, "name", None), str):
+            raise TypeError(f"{task!r} is no task: @shared_task and app.register_task make and register one; nothing was registered")
         held = self._tasks.get(task.name)
         if held is None:
             self._tasks[task.name] = task
@@ -37,7 +40,15 @@ class TaskRegistry(MutableMapping[str, Any]):
         if held is task:
             return task
         if _origin(held) != _origin(task):
-            raise AlreadyRegistered(f"the task name {task.name!r} is taken by {_origin(held)}; give {_origin(task)} another with name=")
+            taken, other = (".".join(filter(None, _origin(one))) for one in (held, task))
+            raise AlreadyRegistered(
+                f"the task name {task.name!r} is taken by {taken}; give {other} another with name=. It was not registered"
+            )
+        lines = {_line(held), _line(task)}
+        if len(lines) > 1:
+            # No error: a module that was edited and loaded anew says it once more, elsewhere.
+            text = f"the task {task.name!r} is declared twice, at {' and '.join(sorted(lines))}; the one that came first counts"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
         return held
 
     def unregister(self, name: str) -> None:
@@ -69,6 +80,11 @@ def _origin(task: Any) -> tuple[str, str]:
     run = getattr(task, "run", task)
     function = getattr(run, "__func__", run)
     return getattr(task, "__module__", ""), getattr(function, "__qualname__", type(task).__qualname__)
+
+
+def _line(task: Any) -> str:
+    code = getattr(getattr(task, "__wrapped__", None) or getattr(task, "run", task), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
 
 #: The one registry of the process.

@@ -24,6 +24,11 @@ def is_limit(value: Any) -> bool:
     return is_number(value) and value >= 0
 
 
+def is_task_name(value: Any) -> bool:
+    """Whether messages and the databases' columns can carry it as the name of a task."""
+    return isinstance(value, str) and len(value) <= LONGEST_ID and value.isprintable() and not value.isspace() and value != ""
+
+
 def _is_wait(value: Any) -> bool:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     return is_number(seconds) and abs(seconds) < _FARTHEST

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol
 
 from django_tasks.registry import registry
 from django_tasks.tasks.definition import Task
+from django_tasks.tasks.functions import refuse_function, refuse_making
 from django_tasks.tasks.options import NOT_ATTRIBUTES, TaskOptions, refuse_misspelt
 
 if TYPE_CHECKING:
@@ -56,12 +57,16 @@ def shared_task(function: Any = None, /, **options: Any) -> Any:
 
 def task_from_function(function: Callable[..., Any], **options: Any) -> Task[Any, Any]:
     """Make and register the task; a module that is imported twice keeps its first one."""
+    refuse_function(function)
     name = options.pop("name", None) or name_of(function.__name__, function.__module__)
     if not isinstance(name, str):
         raise TypeError(f"a task's name must be text, not {name!r}; it was not registered")
     base = options.get("base") or (Task if Task.app is None else Task.app.Task)
-    bind = bool(options.get("bind", False))
+    if not (isinstance(base, type) and issubclass(base, Task)):
+        raise TypeError(f"task {name}: base takes a subclass of django_tasks.Task, not {base!r}; it was not registered")
     refuse_misspelt(name, options, base)
+    refuse_making(name, function, options)
+    bind = bool(options.get("bind", False))
     run: Any = function
     dump = None
     if options.get("pydantic"):

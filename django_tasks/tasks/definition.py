@@ -17,7 +17,7 @@ from django_tasks.executor import TaskHooks
 from django_tasks.messages import TaskMessage
 from django_tasks.registry import registry
 from django_tasks.result import AsyncResult, EagerResult
-from django_tasks.tasks.attributes import refuse_attributes
+from django_tasks.tasks.attributes import refuse_attributes, refuse_limits, refuse_run
 from django_tasks.tasks.inside import InsideRun
 from django_tasks.tasks.options import CALL_DEFAULTS, Follows, FromSettings, argument_check
 from django_tasks.tasks.retries import with_autoretry
@@ -107,6 +107,7 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
                 delattr(cls, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        refuse_attributes(self.name, [(name, value)], Task, outcome="nothing was changed")
         object.__setattr__(self, name, value)
         object.__setattr__(self, "_defaults", None)
 
@@ -116,9 +117,14 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
 
     def on_registered(self) -> None:
         """Work out once what every call and every run needs; the registry calls it. An override must call ``super()``."""
-        refuse_attributes(self.name, ((name, value) for holder in (self, *self._own_classes()) for name, value in vars(holder).items()))
+        own = [pair for holder in (self, *self._own_classes()) for pair in vars(holder).items()]
+        refuse_attributes(self.name, own, Task)
+        refuse_limits(self.name, self._own("soft_time_limit"), self._own("time_limit"))
         self.check_arguments = argument_check(self.run, self.name)
         own_call = type(self).__call__ is not Task.__call__
+        if not own_call:
+            # One of a class's own may do without run(), or go through what it yields.
+            refuse_run(self.name, self.run, Task)
         self.is_async = inspect.iscoroutinefunction(self.run) or (own_call and inspect.iscoroutinefunction(type(self).__call__))
         retried = with_autoretry(self, self.run, is_async=self.is_async)
         if retried is not self.run:
@@ -279,6 +285,10 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
     def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """Return a signature with exactly these arguments: results of earlier tasks are not passed on to it."""
         return Signature(self, args, kwargs, immutable=True)
+
+    def __ror__(self, other: Any) -> Any:
+        """``signature | task`` is a mistake for ``signature | task.s()``: TypeError says so."""
+        raise TypeError(f"{other!r} | {self!r}: a workflow is made of signatures; did you mean {self.name}.s(...)?")
 
     def map(self, it: Iterable[Any]) -> xmap:
         """Return a signature that calls the task with each item, in one message."""

@@ -53,7 +53,7 @@ def test_a_taken_name_is_refused():
     """Another function under a taken name raises, naming both."""
     registry = TaskRegistry()
     registry.register(task(one))
-    with pytest.raises(AlreadyRegistered, match=r"'one'.*'other'"):
+    with pytest.raises(AlreadyRegistered, match=r"taken by .*\.one; give .*\.other another"):
         registry.register(task(other))
 
 

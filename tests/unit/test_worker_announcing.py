@@ -17,19 +17,11 @@ from django_tasks.exceptions import Ignore, NotRegistered, OperationalError, Rej
 from django_tasks.executor import Executor
 from django_tasks.messages import Delivery, Disposition, Envelope, Settlement, TaskMessage
 from django_tasks.outcomes import Outcome, revoked
-from django_tasks.registry import registry
-from django_tasks.worker.admission import Admission
 from django_tasks.worker.announcing import Announcer, what_to_say
-from django_tasks.worker.completer import Completer
-from django_tasks.worker.consumerthread import ConsumerThread
-from django_tasks.worker.options import WorkerOptions
-from django_tasks.worker.pools import SoloPool
 from django_tasks.worker.presence import Presence
-from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED, outcome_after_death
-from django_tasks.worker.revoked import RevokedTasks
-from django_tasks.worker.scoreboard import Scoreboard
 from tests.processes import wait_until
+from tests.unit.worker_rig import HandTurned
 
 
 @shared_task(name="tests.announcing.double")
@@ -170,51 +162,18 @@ class TestWhatIsSaidOfAnOutcome:
 
 
 @pytest.fixture
-def url(settings: Any) -> str:
-    """A broker, results and events of this test alone."""
-    url = f"memory://{uuid4().hex}"
-    settings.DJANGO_TASKS = {"BROKER_URL": url, "RESULT_BACKEND": url}
-    return url
-
-
-@pytest.fixture
 def heard(url: str) -> Iterator[EventReceiver]:
     """What a monitor hears."""
     with events.current().listen() as receiver:
         yield receiver
 
 
-class Rig:
-    """A child's parts, turned by hand: no thread but the buffer's."""
+class Rig(HandTurned):
+    """It receives what waits, runs it, and says what it says: no thread but the buffer's."""
 
     def __init__(self, *, on: bool) -> None:
-        options = WorkerOptions(name="w@h", queues=("q",), task_events=on)
-        block = Scoreboard(1, 1)[0]
-        self.pool = SoloPool(Executor(follow=followups), block)
-        self.announcer = Announcer("w@h", on=on)
+        super().__init__(brokers.current(), Announcer("w@h", on=on))
         self.announcer.speak_for_process()
-        revoked = RevokedTasks()
-        admission = Admission(
-            find=registry.find,
-            accept=["json"],
-            hostname="w@h",
-            pid=1,
-            max_deliveries=3,
-            unknown_grace=0.0,
-            revoked=revoked,
-            rates=RateLimits([]),
-        )
-        self.thread = ConsumerThread(
-            broker=brokers.current(),
-            options=options,
-            consumer_id="c",
-            admission=admission,
-            revoked=revoked,
-            pool=self.pool,
-            block=block,
-            announcer=self.announcer,
-            make_completer=lambda wake: Completer(broker=brokers.current(), backend=result_backends.current(), hostname="w@h", wake=wake),
-        )
 
     def take(self) -> None:
         """Receive all that waits."""
@@ -355,7 +314,7 @@ class TestARun:
         self, rig: Rig, heard: EventReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A nonsensical ``resultrepr_maxsize`` is a line in the log; the task has succeeded."""
-        monkeypatch.setattr(double, "resultrepr_maxsize", "long", raising=False)
+        monkeypatch.setattr(type(double), "resultrepr_maxsize", "long", raising=False)
         result = double.apply_async([1], queue="q")
         rig.take()
         rig.work()

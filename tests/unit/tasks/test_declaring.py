@@ -101,13 +101,15 @@ class TestDeclaring:
             register(print)
 
     def test_task_without_run_says_so(self):
-        """A task class without run() says so when it is called."""
+        """A task class without run() says so when it is called; and it can't be registered."""
 
         class Empty(Task):
             name = "t.empty"
 
         with pytest.raises(NotImplementedError, match=r"t\.empty"):
-            register(Empty())()
+            Empty()()
+        with pytest.raises(TypeError, match=r"t\.empty"):
+            register(Empty())
 
     def test_name_taken_by_another_function(self, add):
         """Two functions can't have one name."""

@@ -79,7 +79,7 @@ def test_expected_errors_are_logged_without_a_traceback(caplog, throws):
 def test_what_cannot_be_classified_is_a_failure(caplog, heard):
     """A malformed attribute of the task doesn't take the worker down: the run fails with what went wrong."""
 
-    @shared_task(name="o.malformed", throws=3)
+    @shared_task(name="o.malformed", throws=property(lambda task: 3))
     def malformed():
         raise KeyError("x")
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_classified_is_told_once(heard):
         followed.append(value)
         return NO_FOLLOWUPS
 
-    @shared_task(name="o.malformed.followed", throws=3)
+    @shared_task(name="o.malformed.followed", throws=property(lambda task: 3))
     def malformed():
         raise KeyError("x")
 
