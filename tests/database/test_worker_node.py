@@ -17,7 +17,7 @@ from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
 from django_tasks.worker.scoreboard import Scoreboard
 from tests.processes import wait_until
-from tests.unit.test_worker_consumer import Pushing, envelope
+from tests.unit.worker_rig import Pushing, envelope
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

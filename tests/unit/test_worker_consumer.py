@@ -1,34 +1,14 @@
 """The consumer thread's steps, one at a time: what comes back after a death, and what a broker that is away leaves behind."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from django_tasks import brokers, clock, result_backends, shared_task, states
-from django_tasks.brokers.memory import MemoryBroker
-from django_tasks.canvas.links import followups
+from django_tasks import clock, result_backends, shared_task, states
 from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
-from django_tasks.executor import Executor
-from django_tasks.messages import Death, Delivery, Destination, Disposition, Envelope, Settlement, TaskMessage
-from django_tasks.protocol import encode
-from django_tasks.registry import registry
-from django_tasks.worker.admission import Admission
-from django_tasks.worker.announcing import Announcer
-from django_tasks.worker.completer import Completer
-from django_tasks.worker.consumerthread import ConsumerThread
-from django_tasks.worker.options import WorkerOptions
-from django_tasks.worker.pools import SoloPool
-from django_tasks.worker.ratelimits import RateLimits
-from django_tasks.worker.revoked import RevokedTasks
-from django_tasks.worker.scoreboard import Scoreboard
-
-
-@shared_task(name="tests.consumer.late")
-def late():
-    """Do nothing."""
+from django_tasks.messages import Death, Delivery, Disposition
+from tests.unit.worker_rig import Rig, delivery, late
 
 
 @shared_task(name="tests.consumer.early", acks_late=False)
@@ -39,116 +19,6 @@ def early():
 @shared_task(name="tests.consumer.once", reject_on_worker_lost=False)
 def once():
     """Do nothing."""
-
-
-class Pushing(MemoryBroker):
-    """A broker that can't settle what a killed process held, and whose consumer can be told to fail."""
-
-    recovers = False
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.deaths: dict[str, Death] = {}
-
-    def remember_deaths(self, deaths: Mapping[str, Death]) -> None:
-        """Keep them."""
-        self.deaths.update(deaths)
-
-
-class Consuming:
-    """A consumer that hands out what the test says."""
-
-    consumer_id, lease = "c", 60.0
-
-    def __init__(self) -> None:
-        self.away = False
-        self.settled: list[Settlement] = []
-
-    def settle(self, settlements: Sequence[Settlement]) -> None:
-        if self.away:
-            raise OperationalError("away")
-        self.settled += settlements
-
-    def wake(self) -> None:
-        """Nobody waits."""
-
-
-class Rig:
-    """A consumer thread that is never started: the test turns it by hand."""
-
-    def __init__(self, broker: MemoryBroker) -> None:
-        options = WorkerOptions(name="w@h", queues=("q",))
-        self.block = Scoreboard(1, 1)[0]
-        self.pool = SoloPool(Executor(follow=followups), self.block)
-        self.backend = result_backends.current()
-        revoked = RevokedTasks()
-        admission = Admission(
-            find=registry.find,
-            accept=["json"],
-            hostname="w@h",
-            pid=1,
-            max_deliveries=3,
-            unknown_grace=0.0,
-            revoked=revoked,
-            rates=RateLimits([]),
-        )
-        self.thread = ConsumerThread(
-            broker=broker,
-            options=options,
-            consumer_id="c",
-            admission=admission,
-            revoked=revoked,
-            pool=self.pool,
-            block=self.block,
-            announcer=Announcer("w@h", on=False),
-            make_completer=lambda wake: self._completer(broker, wake),
-        )
-        self.consumer = Consuming()
-        self.thread._consumer = self.consumer  # type: ignore[assignment]
-
-    def _completer(self, broker: MemoryBroker, wake: Callable[[], None]) -> Completer:
-        return Completer(broker=broker, backend=self.backend, hostname="w@h", wake=wake)
-
-    def waiting(self) -> list[str]:
-        """Names of the tasks that wait in the pool."""
-        return [request.message.task for request in self.pool._waiting]
-
-    def take(self, *deliveries: Delivery) -> None:
-        """Let it receive these, and flush."""
-        self.thread._take(deliveries)
-        for outcome in self.thread._completer.flush(self.consumer):  # type: ignore[arg-type]
-            self.thread._held.pop(getattr(outcome.request.delivery, "tag", ""), None)
-
-    def settled(self) -> list[Disposition]:
-        """What it told the broker."""
-        return [settlement.disposition for settlement in self.consumer.settled]
-
-
-def envelope(name: str, task_id: str, **fields: Any) -> Envelope:
-    """Build a message."""
-    return encode([TaskMessage(id=task_id, task=name, **fields)], [Destination(queue="q")], origin="o")[0]
-
-
-def delivery(task: Any, deliveries: int = 1, death: Death | None = None, **fields: Any) -> Delivery:
-    """Build the delivery of a call of a task."""
-    task_id = str(uuid4())
-    return Delivery(envelope(task.name, task_id, **fields), f"1:{task_id}", "q", deliveries, death)
-
-
-@pytest.fixture
-def url(settings: Any) -> Iterator[str]:
-    """A broker and results of this test alone."""
-    url = f"memory://{uuid4().hex}"
-    settings.DJANGO_TASKS = {"BROKER_URL": url, "RESULT_BACKEND": url}
-    yield url
-    brokers.reset()
-    result_backends.reset()
-
-
-@pytest.fixture
-def rig(url: str) -> Rig:
-    """A consumer thread on a broker that does not recover."""
-    return Rig(Pushing(url))
 
 
 def state(found: Delivery) -> str:

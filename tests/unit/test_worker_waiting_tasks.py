@@ -3,9 +3,7 @@
 from django_tasks import shared_task
 from django_tasks.messages import Disposition
 from django_tasks.worker.ratelimits import RateLimits
-from tests.unit.test_worker_consumer import Rig, delivery, late, rig, url
-
-__all__ = ["rig", "url"]
+from tests.unit.worker_rig import Rig, delivery, late
 
 
 @shared_task(name="tests.waiting.limited", rate_limit="1/m")
