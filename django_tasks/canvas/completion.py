@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from django_tasks import result_backends
 from django_tasks.canvas.calls import listed
 from django_tasks.canvas.chords import chord
 from django_tasks.canvas.dispatch import gathering
@@ -50,11 +49,10 @@ def resolve(ready: ReadyChord, last: str | None = None) -> Followups:
 
 
 def _results(ready: ReadyChord) -> list[Any]:
-    shape = result_backends.current().fetch_group(ready.group_id)
-    if shape is None:
+    if ready.shape is None:
         return [decode(part) for part in ready.parts]
     values = {part.task_id: decode(part) for part in ready.parts}
-    _, members = shape
+    _, members = ready.shape
     return [_shaped(member, values) for member in members]
 
 

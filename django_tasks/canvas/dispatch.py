@@ -53,8 +53,8 @@ class Outbox:
     def publish(self) -> None:
         """Send everything: one publish, or one for each way of publishing that calls asked for."""
         # Before the first part can run.
-        for chord in self._chords:
-            chord.open(result_backends.current())
+        if self._chords:
+            result_backends.current().open_chords(self._chords)
         self._chords = []
         for (on_commit, retry, retry_policy), batch in self._batches:
             client.publish(batch, on_commit=on_commit, retry=retry, retry_policy=retry_policy)

@@ -16,7 +16,7 @@ MOST = 10_000
 def chords(screen: Screen, options: Mapping[str, Any]) -> int:
     """Print the chords that wait for parts, the oldest first."""
     limit = options.get("limit") or 50
-    found = operations.open_chords(limit + 1)
+    found = operations.waiting_chords(limit + 1)
     screen.rows([_line(chord) for chord in found[:limit]], COLUMNS, empty="no chord waits for parts")
     if len(found) > limit:
         screen.say(f"… and more; --limit N shows more than these {limit}")
@@ -37,7 +37,7 @@ def _line(chord: OpenChord) -> dict[str, Any]:
 
 def recount(screen: Screen, options: Mapping[str, Any]) -> int:
     """Count chords again from stored results; send the bodies of those that are complete."""
-    ids = options.get("ids") or [chord.group_id for chord in operations.open_chords(MOST)]
+    ids = options.get("ids") or [chord.group_id for chord in operations.waiting_chords(MOST)]
     complete = operations.recount(ids)
     if screen.as_json:
         screen.record({"recounted": len(ids), "complete": complete})
@@ -47,7 +47,7 @@ def recount(screen: Screen, options: Mapping[str, Any]) -> int:
 
 def fail(screen: Screen, options: Mapping[str, Any]) -> int:
     """End chords whose parts will never come."""
-    known = {chord.group_id: chord for chord in operations.open_chords(MOST)}
+    known = {chord.group_id: chord for chord in operations.waiting_chords(MOST)}
     missing = [group_id for group_id in options["ids"] if group_id not in known]
     if missing:
         raise Failure(f"no chord of the group {', '.join(missing)} waits for parts; nothing was done")

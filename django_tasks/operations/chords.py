@@ -10,10 +10,10 @@ from django_tasks.result_backends.chordparts import ended
 from django_tasks.worker.completer import Completer
 
 
-def open_chords(limit: int) -> list[OpenChord]:
+def waiting_chords(limit: int) -> list[OpenChord]:
     """Return chords that wait for parts, the oldest first. None where the result backend can't look for them (a cache)."""
     # Until now, by whichever clock is ahead.
-    return result_backends.current().open_chords(clock.now() + timedelta(hours=1), limit=limit)
+    return result_backends.current().waiting_chords(clock.now() + timedelta(hours=1), limit=limit)
 
 
 def recount(group_ids: Sequence[str]) -> list[str]:

@@ -55,29 +55,29 @@ class ResultMeta:
 class ReadyChord:
     """A chord all of whose parts are done: its body, to be sent with their results by exactly one caller.
 
-    ``parts`` are the header's metas in order; when one of them failed, the body is not sent and fails.
+    ``parts`` are the header's metas in order; when one of them failed, the body is not sent and fails. ``shape`` are the header's
+    result tuples where they were kept under the group's id: the body's argument has that shape.
     """
 
     group_id: str
     body: WireSignature
     parts: Sequence[ResultMeta]
+    shape: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewChord:
-    """A chord to be opened: what ``open_chord`` takes, and the header's result tuples if its shape must be known at the end."""
+    """A chord to be opened: it expects ``size`` parts before its body.
+
+    ``parts`` are their ids, for a backend that needs them to find results that were stored and not counted. ``shape`` are the
+    header's result tuples, where it has groups in it.
+    """
 
     group_id: str
     size: int
     body: WireSignature
     parts: Sequence[str] = ()
-    shape: Any = None
-
-    def open(self, backend: "ResultBackend") -> None:
-        """Let a backend expect its parts. Opening it again changes nothing."""
-        if self.shape is not None:
-            backend.store_group(self.group_id, self.shape)
-        backend.open_chord(self.group_id, self.size, self.body, self.parts)
+    shape: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +142,10 @@ class ResultBackend(ABC):
         """Raise, saying why, where this backend can't count the parts of chords: asked before a chain with a chord in it is sent."""
 
     @abstractmethod
-    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
-        """Expect ``size`` parts before the chord's body. Called before the header is published.
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
+        """Expect the parts of all of them, and keep their shapes. Called before the headers are published.
 
-        ``parts`` are their ids, for a backend that needs them to find results that were stored and not counted.
+        Opening a chord again changes nothing.
         """
 
     @abstractmethod
@@ -172,7 +172,7 @@ class ResultBackend(ABC):
         """
         return []
 
-    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+    def waiting_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
         """Return up to ``limit`` chords that were opened before this time and still wait for parts, the oldest first.
 
         None where a backend can't look for them.

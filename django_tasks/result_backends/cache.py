@@ -1,7 +1,7 @@
 """``cache://ALIAS``: results in a Django cache, in Celery's form. They go when RESULT_EXPIRES has passed, or when the cache is full."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -13,8 +13,7 @@ from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
 from django_tasks import states
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded, TaskError
-from django_tasks.messages import WireSignature
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, collected
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.merging import folded, merged
@@ -74,10 +73,13 @@ class CacheResultBackend(ResultBackend):
         if not changed:
             return
         with self._reaching(f"Storing {len(changed)} result(s)") as cache:
-            failed = cache.set_many(changed, timeout=self._timeout)
+            self._write(cache, changed)
+
+    def _write(self, cache: BaseCache, entries: Mapping[str, str]) -> None:
+        failed = cache.set_many(dict(entries), timeout=self._timeout)
         if failed:
             raise OperationalError(
-                f"the cache {self.cache_alias!r} did not take {len(failed)} of {len(changed)} results, {failed[0]} for one"
+                f"the cache {self.cache_alias!r} did not take {len(failed)} of {len(entries)} entries, {failed[0]} for one"
             )
 
     def fetch(self, task_ids: Collection[str]) -> dict[str, ResultMeta]:
@@ -100,14 +102,12 @@ class CacheResultBackend(ResultBackend):
     def store_group(self, group_id: str, members: Sequence[Any]) -> None:
         """Keep a group's result tuples under its id."""
         with self._reaching("Storing a group") as cache:
-            cache.set(_GROUP + group_id, dumps_json({"result": members}), timeout=self._timeout)
+            cache.set(_GROUP + group_id, _group(members), timeout=self._timeout)
 
     def fetch_group(self, group_id: str) -> Sequence[Any] | None:
         """Read a stored group's result tuples."""
         with self._reaching("Reading a group") as cache:
-            text = cache.get(_GROUP + group_id)
-        members: Sequence[Any] | None = None if text is None else loads_json(text)["result"]
-        return members
+            return _members(cache.get(_GROUP + group_id))
 
     def forget_group(self, group_id: str) -> None:
         """Delete a stored group."""
@@ -129,16 +129,16 @@ class CacheResultBackend(ResultBackend):
                     " chords; use db://, or a cache in Redis or Memcached. Nothing was sent"
                 )
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
-        """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
-        key = _GROUP + group_id
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
+        """Expect the parts of all of them: one read, one write, and two entries of each that a cache adds one by one."""
         self.check_chords()
-        with self._reaching("Opening a chord") as cache:
-            if cache.get(f"{key}.done") is None:
-                cache.add(f"{key}.s", size, timeout=self._timeout)
+        with self._reaching(f"Opening {len(chords)} chord(s)") as cache:
+            sent = cache.get_many([f"{_GROUP}{chord.group_id}.done" for chord in chords])
+            new = {_GROUP + chord.group_id: chord for chord in chords if f"{_GROUP}{chord.group_id}.done" not in sent}
+            self._write(cache, {name: value for key, chord in new.items() for name, value in _what_stays(key, chord)})
+            for key, chord in new.items():
+                cache.add(f"{key}.s", chord.size, timeout=self._timeout)
                 cache.add(f"{key}.n", 0, timeout=self._timeout)
-                cache.add(f"{key}.body", dumps_json(body), timeout=self._timeout)
-                cache.add(f"{key}.parts", dumps_json(list(parts)), timeout=self._timeout)
 
     def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
@@ -163,8 +163,8 @@ class CacheResultBackend(ResultBackend):
         key = _GROUP + group_id
         if not self._place(cache, key, parts):
             return None  # complete, failed, or nobody's
-        known = cache.get_many([f"{key}.s", f"{key}.n", f"{key}.body"])
-        if len(known) < 3:
+        known = cache.get_many([f"{key}.s", f"{key}.n", f"{key}.body", key])
+        if len(known.keys() - {key}) < 3:
             return None
         size, places, body = known[f"{key}.s"], known[f"{key}.n"], known[f"{key}.body"]
         failed = any(part.status != states.SUCCESS for part in parts)
@@ -181,7 +181,7 @@ class CacheResultBackend(ResultBackend):
         # Whole seconds: Memcached knows no others.
         if not cache.add(f"{key}.claim", 1, timeout=math.ceil(claim_patience())):
             return None
-        return ReadyChord(group_id, loads_json(body), ordered)
+        return ReadyChord(group_id, loads_json(body), ordered, _members(known.get(key)))
 
     def _place(self, cache: BaseCache, key: str, parts: Sequence[ResultMeta]) -> bool:
         with suppress(ValueError):
@@ -215,3 +215,20 @@ class CacheResultBackend(ResultBackend):
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete nothing: entries go by themselves."""
         return 0
+
+
+def _group(members: Sequence[Any]) -> str:
+    return dumps_json({"result": members})
+
+
+def _members(text: str | None) -> Sequence[Any] | None:
+    members: Sequence[Any] | None = None if text is None else loads_json(text)["result"]
+    return members
+
+
+def _what_stays(key: str, chord: NewChord) -> Iterator[tuple[str, str]]:
+    """Yield the entries of a chord that are the same whenever it is opened."""
+    yield f"{key}.body", dumps_json(chord.body)
+    yield f"{key}.parts", dumps_json(list(chord.parts))
+    if chord.shape is not None:
+        yield key, _group(chord.shape)

@@ -4,8 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn, Self
 
-from django_tasks.messages import WireSignature
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.urls import URL
 
 
@@ -54,7 +53,7 @@ class DisabledResultBackend(ResultBackend):
         """Refuse."""
         self._refuse("a chord")
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
         """Refuse."""
         self._refuse("a chord")
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Self
 
 from django_tasks import clock, exceptions, states
 from django_tasks.messages import WireSignature
-from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, place
 from django_tasks.result_backends.merging import merged
 from django_tasks.urls import URL
@@ -30,13 +30,13 @@ class _Chord:
     done: bool = False
     claimed_until: float = 0.0
 
-    def claim(self, group_id: str) -> ReadyChord | None:
+    def claim(self, group_id: str, shape: Sequence[Any] | None) -> ReadyChord | None:
         """Give the chord to the caller, unless somebody has it, or it is neither complete nor failed."""
         failed = any(part.status != states.SUCCESS for part in self.parts.values())
         if self.done or clock.monotonic() < self.claimed_until or (len(self.parts) < self.size and not failed):
             return None
         self.claimed_until = clock.monotonic() + claim_patience()
-        return ReadyChord(group_id, self.body, sorted(self.parts.values(), key=lambda part: place(part.group_index)))
+        return ReadyChord(group_id, self.body, sorted(self.parts.values(), key=lambda part: place(part.group_index)), shape)
 
 
 @dataclass(slots=True)
@@ -127,11 +127,14 @@ class MemoryResultBackend(ResultBackend):
         """Delete a stored group."""
         self._store.groups.pop(group_id, None)
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
-        """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
-        store = self._store
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
+        """Expect the parts of all of them."""
+        store, now = self._store, clock.now()
         with store.changed:
-            store.chords.setdefault(group_id, _Chord(size, body, clock.now()))
+            for chord in chords:
+                if chord.shape is not None:
+                    store.groups[chord.group_id] = chord.shape
+                store.chords.setdefault(chord.group_id, _Chord(chord.size, chord.body, now))
 
     def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
@@ -151,7 +154,8 @@ class MemoryResultBackend(ResultBackend):
                 if chord is not None and not chord.done and meta.status in states.READY_STATES:
                     chord.parts[meta.task_id] = merged(chord.parts.get(meta.task_id), meta)
                     touched[meta.group_id or ""] = chord
-            return [ready for group_id, chord in touched.items() if (ready := chord.claim(group_id)) is not None]
+            claimed = (chord.claim(group_id, store.groups.get(group_id)) for group_id, chord in touched.items())
+            return [ready for ready in claimed if ready is not None]
 
     def close_chords(self, group_ids: Collection[str]) -> None:
         """Note that the bodies of these chords have been sent."""
@@ -164,10 +168,11 @@ class MemoryResultBackend(ResultBackend):
         """Claim up to ``limit`` chords anew that somebody completed and did not close in time."""
         store = self._store
         with store.changed:
-            claimed = (chord.claim(group_id) for group_id, chord in store.chords.items() if chord.claimed_until)
+            lapsed = ((name, chord) for name, chord in store.chords.items() if chord.claimed_until)
+            claimed = (chord.claim(group_id, store.groups.get(group_id)) for group_id, chord in lapsed)
             return list(islice((ready for ready in claimed if ready is not None), limit))
 
-    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+    def waiting_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
         """Return chords that still wait for parts."""
         store = self._store
         with store.changed:

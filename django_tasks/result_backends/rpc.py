@@ -18,9 +18,9 @@ from django_tasks import clock, exceptions, kombuaccess, states
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, TaskError
 from django_tasks.kombuaccess import Line, kombu
-from django_tasks.messages import WireSignature, new_id
+from django_tasks.messages import new_id
 from django_tasks.result_backends import encoding
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.encoding import decode, encode_value
 from django_tasks.result_backends.merging import folded, merged
@@ -132,7 +132,7 @@ class RpcResultBackend(ResultBackend):
         """Refuse."""
         self._refuse("count the parts of chords")
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
         """Raise NotImplementedError."""
         self._refuse("count the parts of chords")
 

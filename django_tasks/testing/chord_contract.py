@@ -8,7 +8,7 @@ from functools import partial
 
 from django_tasks import clock, states
 from django_tasks.messages import new_id
-from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.encoding import decode
 from django_tasks.testing.result_probes import BODY, ResultProbes, meta, part
 
@@ -20,7 +20,7 @@ class ChordContract(ResultProbes):
         """The caller with the last part must get the body and all parts in the header's order; nobody else ever."""
         group_id, other = new_id(), new_id()
         backend.check_chords()
-        backend.open_chord(group_id, 3, BODY)
+        backend.open_chords([NewChord(group_id, 3, BODY)])
         parts = [part(group_id, position) for position in (2, 0, 1)]
         backend.store(parts)
         assert backend.count_chord_parts(parts[:1]) == []
@@ -35,7 +35,7 @@ class ChordContract(ResultProbes):
     def test_a_part_counts_once(self, backend: ResultBackend) -> None:
         """A part that is delivered twice, in one batch or in several, must count once."""
         group_id = new_id()
-        backend.open_chord(group_id, 2, BODY)
+        backend.open_chords([NewChord(group_id, 2, BODY)])
         one, other = part(group_id, 0), part(group_id, 1)
         backend.store([one, other])
         assert backend.count_chord_parts([one, one]) == []
@@ -48,7 +48,7 @@ class ChordContract(ResultProbes):
         ids = [new_id() for _ in range(3)]
         parts = [part(group_id, position) for position in range(2) for group_id in ids]
         for group_id in ids:
-            backend.open_chord(group_id, 2, BODY)
+            backend.open_chords([NewChord(group_id, 2, BODY)])
         backend.store(parts)
         ready = backend.count_chord_parts(parts)
         assert sorted(each.group_id for each in ready) == sorted(ids)
@@ -57,19 +57,19 @@ class ChordContract(ResultProbes):
     def test_opening_a_chord_twice(self, backend: ResultBackend) -> None:
         """Opening again (the task that sends the chord was delivered twice) must not start the count, or the body, again."""
         group_id = new_id()
-        backend.open_chord(group_id, 2, BODY)
+        backend.open_chords([NewChord(group_id, 2, BODY)])
         parts = [part(group_id, 0), part(group_id, 1)]
         backend.store(parts)
         backend.count_chord_parts(parts[:1])
-        backend.open_chord(group_id, 2, BODY)
+        backend.open_chords([NewChord(group_id, 2, BODY)])
         assert len(backend.count_chord_parts(parts[1:])) == 1
-        backend.open_chord(group_id, 2, BODY)
+        backend.open_chords([NewChord(group_id, 2, BODY)])
         assert backend.count_chord_parts(parts) == []
 
     def test_a_chord_can_grow(self, backend: ResultBackend) -> None:
         """``grow_chord`` must make the body wait for the new parts, too; growing an unknown or complete one does nothing."""
         group_id = new_id()
-        backend.open_chord(group_id, 1, BODY)
+        backend.open_chords([NewChord(group_id, 1, BODY)])
         backend.grow_chord(group_id, 1)
         backend.grow_chord(new_id(), 1)
         parts = [part(group_id, 0), part(group_id, None)]
@@ -84,7 +84,7 @@ class ChordContract(ResultProbes):
         """A failed or revoked part must make the chord ready at once, with that part; what comes later does nothing."""
         for status in (states.FAILURE, states.REVOKED):
             group_id = new_id()
-            backend.open_chord(group_id, 3, BODY)
+            backend.open_chords([NewChord(group_id, 3, BODY)])
             good, bad = part(group_id, 0), meta(status=status, value=ValueError("bad"), group_id=group_id, group_index=1, chord=BODY)
             backend.store([good, bad])
             assert backend.count_chord_parts([good]) == []
@@ -96,7 +96,7 @@ class ChordContract(ResultProbes):
     def test_a_part_that_fails_when_it_runs_again(self, backend: ResultBackend) -> None:
         """A part that was done well, and is delivered again and fails then, must not end the chord: its success is final."""
         group_id, task_id = new_id(), new_id()
-        backend.open_chord(group_id, 2, BODY)
+        backend.open_chords([NewChord(group_id, 2, BODY)])
         good = part(group_id, 0, task_id=task_id)
         bad = meta(task_id, states.FAILURE, ValueError("bad"), group_id=group_id, group_index=0, chord=BODY)
         for outcome in (good, bad):
@@ -110,7 +110,7 @@ class ChordContract(ResultProbes):
     def test_a_part_that_brings_no_body(self, backend: ResultBackend) -> None:
         """The body must be known without its parts: of a part whose message is lost, only its id and its group may be left."""
         group_id = new_id()
-        backend.open_chord(group_id, 2, BODY)
+        backend.open_chords([NewChord(group_id, 2, BODY)])
         lost = meta(status=states.FAILURE, value=ValueError("bad"), group_id=group_id, chord={})
         backend.store([lost])
         (ready,) = backend.count_chord_parts([lost])
@@ -125,8 +125,8 @@ class ChordContract(ResultProbes):
         with self.impatient():
             good, failed = new_id(), new_id()
             parts = [part(good, 0), part(good, 1), meta(status=states.FAILURE, value=ValueError("bad"), group_id=failed, chord=BODY)]
-            backend.open_chord(good, 2, BODY)
-            backend.open_chord(failed, 2, BODY)
+            backend.open_chords([NewChord(good, 2, BODY)])
+            backend.open_chords([NewChord(failed, 2, BODY)])
             backend.store(parts)
             for last in (parts[0], parts[2]):
                 first = backend.count_chord_parts(parts)
@@ -145,7 +145,7 @@ class ChordContract(ResultProbes):
             closed, witness = new_id(), new_id()
             parts = [part(closed, 0), part(witness, 0)]
             for each in parts:
-                backend.open_chord(each.group_id or "", 1, BODY)
+                backend.open_chords([NewChord(each.group_id or "", 1, BODY)])
             backend.store(parts)
             assert [len(backend.count_chord_parts([each])) for each in parts] == [1, 1]
             backend.close_chords([closed, new_id()])
@@ -153,7 +153,7 @@ class ChordContract(ResultProbes):
             # Claimed later than the other one.
             assert self.until(partial(backend.count_chord_parts, parts[1:]))[0].group_id == witness
             assert backend.count_chord_parts(parts[:1]) == []
-            backend.open_chord(closed, 1, BODY)
+            backend.open_chords([NewChord(closed, 1, BODY)])
             backend.grow_chord(closed, 1)
             assert backend.count_chord_parts(parts[:1]) == []
             backend.close_chords([closed, witness])
@@ -166,7 +166,7 @@ class ChordContract(ResultProbes):
         with self.impatient():
             group_id = new_id()
             parts = [part(group_id, position) for position in range(3)]
-            backend.open_chord(group_id, 3, BODY)
+            backend.open_chords([NewChord(group_id, 3, BODY)])
             backend.store(parts)
             assert backend.count_chord_parts([parts[0], parts[1], parts[0]]) == []
             assert len(backend.count_chord_parts(parts)) == 1
@@ -181,8 +181,8 @@ class ChordContract(ResultProbes):
             ids, witness = [new_id() for _ in range(5)], new_id()
             parts = [part(group_id, position) for group_id in ids for position in range(2)]
             for group_id in ids:
-                backend.open_chord(group_id, 2, BODY)
-            backend.open_chord(witness, 1, BODY)
+                backend.open_chords([NewChord(group_id, 2, BODY)])
+            backend.open_chords([NewChord(witness, 1, BODY)])
             backend.store(parts)
             assert len(backend.count_chord_parts(parts)) == len(ids)
             last = part(witness, 0)
@@ -206,7 +206,7 @@ class ChordContract(ResultProbes):
             left, closed, waiting = new_id(), new_id(), new_id()
             parts = [part(group_id, position) for group_id in (left, closed) for position in (1, 0)]
             for group_id in (left, closed, waiting):
-                backend.open_chord(group_id, 2, BODY)
+                backend.open_chords([NewChord(group_id, 2, BODY)])
             backend.store(parts)
             assert len(backend.count_chord_parts([*parts, part(waiting, 0)])) == 2
             assert backend.reclaim_chords(1000) == []
@@ -233,9 +233,9 @@ class ChordContract(ResultProbes):
             return
         group_id, other = new_id(), new_id()
         parts = [part(group_id, position) for position in range(3)]
-        backend.open_chord(group_id, 3, BODY, [each.task_id for each in parts])
+        backend.open_chords([NewChord(group_id, 3, BODY, [each.task_id for each in parts])])
         strangers = [part(other, 0), part(other, 1)]
-        backend.open_chord(other, 3, BODY, [each.task_id for each in strangers])
+        backend.open_chords([NewChord(other, 3, BODY, [each.task_id for each in strangers])])
         backend.store([*parts[:2], *strangers])
         backend.count_chord_parts(parts[1:2])
         assert backend.recount_chords([group_id, new_id()]) == []
@@ -255,7 +255,7 @@ class ChordContract(ResultProbes):
             return
         group_id = new_id()
         done, running = part(group_id, 0), meta(status=states.STARTED, value={}, group_id=group_id, group_index=1, chord=BODY)
-        backend.open_chord(group_id, 2, BODY, [done.task_id, running.task_id])
+        backend.open_chords([NewChord(group_id, 2, BODY, [done.task_id, running.task_id])])
         backend.store([done, running])
         backend.count_chord_parts([done])
         for _ in range(2):
@@ -271,20 +271,20 @@ class ChordContract(ResultProbes):
             return
         group_id = new_id()
         bad = meta(status=states.FAILURE, value=ValueError("bad"), group_id=group_id, group_index=1, chord=BODY)
-        backend.open_chord(group_id, 3, BODY, [new_id(), bad.task_id, new_id()])
+        backend.open_chords([NewChord(group_id, 3, BODY, [new_id(), bad.task_id, new_id()])])
         backend.store([bad])
         (ready,) = backend.recount_chords([group_id])
         assert [(each.task_id, each.status) for each in ready.parts] == [(bad.task_id, states.FAILURE)]
 
-    def test_open_chords(self, backend: ResultBackend) -> None:
+    def test_waiting_chords(self, backend: ResultBackend) -> None:
         """A backend that can look for them must list the chords that wait for parts, the oldest first; not those that have ended."""
-        if type(backend).open_chords is ResultBackend.open_chords:
-            assert backend.open_chords(clock.now(), limit=10) == []
+        if type(backend).waiting_chords is ResultBackend.waiting_chords:
+            assert backend.waiting_chords(clock.now(), limit=10) == []
             return
         ids = [new_id() for _ in range(4)]
         parts = {group_id: [part(group_id, position) for position in range(2)] for group_id in ids}
         for group_id in ids:
-            backend.open_chord(group_id, 2, BODY, [each.task_id for each in parts[group_id]])
+            backend.open_chords([NewChord(group_id, 2, BODY, [each.task_id for each in parts[group_id]])])
             time.sleep(0.002)
         first, second, claimed, closed = ids
         for group_id in (claimed, closed):
@@ -294,16 +294,16 @@ class ChordContract(ResultProbes):
         backend.count_chord_parts(parts[second][:1])
         backend.grow_chord(second, 1, [new_id()])
         soon = clock.now() + timedelta(minutes=1)
-        waiting = [each for each in backend.open_chords(soon, limit=1000) if each.group_id in ids]
+        waiting = [each for each in backend.waiting_chords(soon, limit=1000) if each.group_id in ids]
         assert [(each.group_id, each.size, each.counted, each.body) for each in waiting] == [(first, 2, 0, BODY), (second, 3, 1, BODY)]
         assert all(abs(each.opened - clock.now()) < timedelta(minutes=1) for each in waiting)
-        assert len(backend.open_chords(soon, limit=1)) == 1
-        assert backend.open_chords(clock.now() - timedelta(hours=1), limit=1000) == []
+        assert len(backend.waiting_chords(soon, limit=1)) == 1
+        assert backend.waiting_chords(clock.now() - timedelta(hours=1), limit=1000) == []
 
     def test_growing_by_known_parts(self, backend: ResultBackend) -> None:
         """A chord must expect a part once that is added twice, since the task that adds it was delivered twice."""
         group_id = new_id()
-        backend.open_chord(group_id, 1, BODY)
+        backend.open_chords([NewChord(group_id, 1, BODY)])
         first, added = part(group_id, 0), part(group_id, None)
         for _ in range(2):
             backend.grow_chord(group_id, 1, [added.task_id])
@@ -318,7 +318,7 @@ class ChordContract(ResultProbes):
     def test_unready_parts_do_not_count(self, backend: ResultBackend) -> None:
         """A part that is to be retried must not count."""
         group_id = new_id()
-        backend.open_chord(group_id, 1, BODY)
+        backend.open_chords([NewChord(group_id, 1, BODY)])
         task_id = new_id()
         assert backend.count_chord_parts([meta(task_id, states.RETRY, {}, group_id=group_id, group_index=0, chord=BODY)]) == []
         done = part(group_id, 0, task_id=task_id)
@@ -328,7 +328,7 @@ class ChordContract(ResultProbes):
     def test_a_part_whose_result_is_gone(self, backend: ResultBackend) -> None:
         """A part whose result was deleted meanwhile must not make the list shorter: it stands there, good or as a FAILURE."""
         group_id = new_id()
-        backend.open_chord(group_id, 2, BODY)
+        backend.open_chords([NewChord(group_id, 2, BODY)])
         parts = [part(group_id, 0), part(group_id, 1)]
         backend.store(parts)
         backend.count_chord_parts(parts[:1])
@@ -341,7 +341,7 @@ class ChordContract(ResultProbes):
         """Of workers that finish parts at the same moment exactly one must get the chord, with every part."""
         for _ in range(5):
             group_id = new_id()
-            backend.open_chord(group_id, 8, BODY)
+            backend.open_chords([NewChord(group_id, 8, BODY)])
             parts = [part(group_id, position) for position in range(8)]
             found: list[ReadyChord] = []
 
@@ -359,7 +359,7 @@ class ChordContract(ResultProbes):
         if not (self.EXACT and self.EXPIRES):
             return
         group_id, before = new_id(), clock.now() - timedelta(hours=1)
-        backend.open_chord(group_id, 2, BODY)
+        backend.open_chords([NewChord(group_id, 2, BODY)])
         early = part(group_id, 0, date_done=before - timedelta(hours=1))
         late = part(group_id, 1)
         backend.store([early])
@@ -377,7 +377,7 @@ class ChordContract(ResultProbes):
         group_id, later = new_id(), clock.now() + timedelta(hours=1)
         shape = [[group_id, None], [[["a", None], None]]]
         backend.store_group(group_id, shape)
-        backend.open_chord(group_id, 1, BODY)
+        backend.open_chords([NewChord(group_id, 1, BODY)])
         while backend.expire(later, limit=1000):
             pass
         assert self.plain(backend.fetch_group(group_id)) == shape

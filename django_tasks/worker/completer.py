@@ -301,8 +301,8 @@ class Completer:
 
     def _open(self, batch: _Batch, consumer: Consumer | None = None) -> None:
         # Before a part can come back. Here and not where tasks run, so that a server that is away is waited for.
-        for chord in batch.new_chords:
-            chord.open(self._backend)
+        if batch.new_chords:
+            self._backend.open_chords(batch.new_chords)
 
     def _publish(self, batch: _Batch, consumer: Consumer | None = None) -> None:
         if batch.messages:

@@ -30,7 +30,7 @@ class Recounts:
         if self._look_at is not None and now < self._look_at:
             return []
         self._look_at = now + EVERY
-        waiting = self._backend.open_chords(now - FROM, limit=LIMIT)
+        waiting = self._backend.waiting_chords(now - FROM, limit=LIMIT)
         due = [chord for chord in waiting if now >= self._next.get(chord.group_id, now)]
         # What is not open any more is forgotten.
         self._next = {chord.group_id: self._next[chord.group_id] for chord in waiting if chord.group_id in self._next}

@@ -6,7 +6,7 @@ import pytest
 
 from django_tasks.messages import new_id
 from django_tasks.result_backends import open_result_backend
-from django_tasks.result_backends.backend import ResultBackend
+from django_tasks.result_backends.backend import NewChord, ResultBackend
 from django_tasks.result_backends.encoding import decode
 from django_tasks.testing.result_probes import BODY, meta, part
 from tests.privateservers import PrivateRedis, private_redis
@@ -46,7 +46,7 @@ def test_parts_that_celerys_workers_counted_are_not_counted_again(backend, serve
     """Counting again from stored results must pass over parts that a Celery worker has counted, or the body would run early."""
     group_id = new_id()
     parts = [part(group_id, position) for position in range(3)]
-    backend.open_chord(group_id, 3, BODY, [each.task_id for each in parts])
+    backend.open_chords([NewChord(group_id, 3, BODY, [each.task_id for each in parts])])
     backend.store(parts[:2])
     for each in parts[:2]:
         count_as_celery(server, each, backend)
@@ -62,7 +62,7 @@ def test_a_part_counts_once_whatever_its_place(backend):
     group_id = new_id()
     first, added = part(group_id, 0), part(group_id, 0)
     last = part(group_id, 1)
-    backend.open_chord(group_id, 2, BODY, [first.task_id, last.task_id])
+    backend.open_chords([NewChord(group_id, 2, BODY, [first.task_id, last.task_id])])
     # As a task adds to its chord: what it adds has the place of the task itself.
     backend.grow_chord(group_id, 1, [added.task_id])
     backend.store([added])

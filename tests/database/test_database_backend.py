@@ -12,6 +12,7 @@ from django_tasks import clock, states
 from django_tasks.exceptions import BackendStoreError, OperationalError
 from django_tasks.messages import new_id
 from django_tasks.models import ChordCounter, ChordPart, GroupResult, TaskResult
+from django_tasks.result_backends.backend import NewChord
 from django_tasks.result_backends.database import DatabaseResultBackend, reading, sizes
 from django_tasks.result_backends.database.writing import logger as writing_logger
 from django_tasks.result_backends.encoding import decode
@@ -82,7 +83,7 @@ def test_times_without_zones(settings, use_tz, zone):
     assert backend.expire(done, limit=10) == 0
     assert backend.expire(done + timedelta(seconds=1), limit=10) == 1
     backend.store_group("g", [])
-    backend.open_chord("g", 1, BODY)
+    backend.open_chords([NewChord("g", 1, BODY)])
     assert len(backend.count_chord_parts([part("g", 0)])) == 1
     assert backend.count_chord_parts([part("g", 0)]) == []
     assert backend.reclaim_chords(10) == []
@@ -94,7 +95,7 @@ def test_times_without_zones(settings, use_tz, zone):
 def test_results_share_the_callers_transaction(backend, alias):
     """Inside a transaction, results and counted parts must come and go with it."""
     stored, group_id = meta(), new_id()
-    backend.open_chord(group_id, 1, BODY)
+    backend.open_chords([NewChord(group_id, 1, BODY)])
 
     class Rolled(Exception):
         pass
@@ -366,7 +367,7 @@ def test_reading_many(backend, alias):
 def test_a_complete_chord_leaves_no_parts(backend, alias):
     """The rows of a complete chord's parts must go, and its counter stay, so that late parts find it complete."""
     group_id = new_id()
-    backend.open_chord(group_id, 1, BODY)
+    backend.open_chords([NewChord(group_id, 1, BODY)])
     stored = part(group_id, 0)
     backend.store([stored])
     assert len(backend.count_chord_parts([stored])) == 1
@@ -393,7 +394,7 @@ def test_parts_of_nobody_leave_nothing(backend, alias):
 def test_a_large_chord(backend):
     """Hundreds of parts in one batch must be counted at once."""
     group_id = new_id()
-    backend.open_chord(group_id, 700, BODY)
+    backend.open_chords([NewChord(group_id, 700, BODY)])
     parts = [part(group_id, position) for position in range(700)]
     backend.store(parts)
     (ready,) = backend.count_chord_parts(parts)
@@ -404,7 +405,7 @@ def test_a_large_chord(backend):
 def test_a_refused_part_fails_its_chord(backend):
     """A part whose result could not be kept must make the body fail, not run with a value that is nowhere."""
     group_id = new_id()
-    backend.open_chord(group_id, 1, BODY)
+    backend.open_chords([NewChord(group_id, 1, BODY)])
     bad = part(group_id, 0, retries=2**70)
     backend.store([bad])
     (ready,) = backend.count_chord_parts([bad])
@@ -427,7 +428,7 @@ def test_old_rows_of_every_kind_go(backend, alias):
         backend.store_group(name, [])
     GroupResult.objects.using(alias).filter(group_id="old-group").update(date_created=old)
     for name in ("old-done", "new-done", "old-waiting", "ancient"):
-        backend.open_chord(name, 1 if name.endswith("done") else 2, BODY)
+        backend.open_chords([NewChord(name, 1 if name.endswith("done") else 2, BODY)])
         backend.count_chord_parts([part(name, 0)])
     backend.close_chords(["old-done", "new-done"])
     chords = ChordCounter.objects.using(alias)

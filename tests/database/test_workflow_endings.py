@@ -220,7 +220,7 @@ def test_results_that_are_away_when_a_chord_is_complete(lane: Lane, monkeypatch:
     """The body is sent when they are back; it does not fail."""
     result = chord([same.s(1) | group(same.s(), same.s()), same.s(2)], same.s()).delay()
     with monkeypatch.context() as patch:
-        patch.setattr(result_backends.current(), "fetch_group", Mock(side_effect=OperationalError("away")))
+        patch.setattr(result_backends.current(), "count_chord_parts", Mock(side_effect=OperationalError("away")))
         with pytest.raises(OperationalError):
             lane.drain()
     lane.completer.flush(lane.consumer)

@@ -98,7 +98,7 @@ def test_an_outage_of_the_results_between_two_steps(lane: Lane, monkeypatch: pyt
     """Where the next step is a chord and the results are away in that moment, the chord is opened later; nothing fails or is lost."""
     result = (same.s(1) | chord([same.s(), same.s()], total.s())).delay()
     backend = result_backends.current()
-    monkeypatch.setattr(backend, "open_chord", Mock(side_effect=OperationalError("away")))
+    monkeypatch.setattr(backend, "open_chords", Mock(side_effect=OperationalError("away")))
     with pytest.raises(OperationalError):
         lane.drain()
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.exceptions import TimeoutError as TaskTimeoutError
 from django_tasks.messages import new_id
 from django_tasks.result_backends import open_result_backend
-from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.result_backends.backend import NewChord, ResultMeta
 from django_tasks.result_backends.encoding import decode, encode_value
 from tests.services import SERVICES
 
@@ -116,7 +116,11 @@ def test_a_lost_connection_is_opened_again(backend):
 
 def test_what_rpc_can_not_do(backend):
     """Chords and saved groups need a store; that must be said before anything is sent."""
-    for call in (lambda: backend.open_chord("g", 1, {}), lambda: backend.store_group("g", []), lambda: backend.fetch_group("g")):
+    for call in (
+        lambda: backend.open_chords([NewChord("g", 1, {})]),
+        lambda: backend.store_group("g", []),
+        lambda: backend.fetch_group("g"),
+    ):
         with pytest.raises(NotImplementedError, match="use db://"):
             call()
 

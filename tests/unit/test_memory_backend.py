@@ -11,7 +11,7 @@ from django.test import override_settings
 from django_tasks import clock, opening, result_backends, states
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.result_backends import open_result_backend
-from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.result_backends.backend import NewChord, ResultMeta
 from django_tasks.result_backends.cache import CacheResultBackend
 from django_tasks.result_backends.disabled import DisabledResultBackend
 from django_tasks.result_backends.memory import MemoryResultBackend
@@ -61,12 +61,12 @@ def test_a_waiter_wakes_at_once(backend):
 
 def test_old_chords_go(backend):
     """Finished chords must be remembered until they are old, unfinished ones for good."""
-    backend.open_chord("done", 1, {})
-    backend.open_chord("waiting", 2, {})
+    backend.open_chords([NewChord("done", 1, {})])
+    backend.open_chords([NewChord("waiting", 2, {})])
     backend.count_chord_parts([meta(group_id="done"), meta(group_id="waiting")])
     backend.close_chords(["done"])
     backend.expire(clock.now() + timedelta(days=1), limit=10)
-    backend.open_chord("done", 1, {})
+    backend.open_chords([NewChord("done", 1, {})])
     assert len(backend.count_chord_parts([meta(group_id="done"), meta("2", group_id="waiting")])) == 2
 
 
@@ -121,7 +121,7 @@ def test_disabled_results_say_so():
         lambda: list(backend.wait(["1"], 0)),
         lambda: backend.store_group("1", []),
         lambda: backend.fetch_group("1"),
-        lambda: backend.open_chord("1", 1, {}),
+        lambda: backend.open_chords([NewChord("1", 1, {})]),
         lambda: backend.grow_chord("1", 1),
     ]
     for call in refused:
@@ -169,7 +169,7 @@ def test_chords_need_a_cache_that_counts(settings, tmp_path):
     backend.store([meta()])
     assert backend.fetch(["1"])["1"].result == "5"
     with pytest.raises(ImproperlyConfigured, match="FileBasedCache can't count in one step"):
-        backend.open_chord("1", 2, {})
+        backend.open_chords([NewChord("1", 2, {})])
 
 
 # ---- opening

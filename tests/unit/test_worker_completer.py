@@ -14,7 +14,7 @@ from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import DELIVERY_COUNT, DeadMessage, Delivery, Disposition, Envelope, Settlement, TaskMessage
 from django_tasks.outcomes import Followups, Outcome
-from django_tasks.result_backends.backend import ReadyChord, ResultMeta
+from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultMeta
 from django_tasks.result_backends.memory import MemoryResultBackend
 from django_tasks.worker import completer as completing
 from django_tasks.worker.completer import Completer
@@ -131,7 +131,7 @@ def last_part(world: World) -> Outcome:
     result = canvas.freeze()
     group_id = str(uuid4())
     signature = {**canvas.body, "options": {**canvas.body.options, "task_id": result.id}}
-    world.backend.open_chord(group_id, 1, signature)
+    world.backend.open_chords([NewChord(group_id, 1, signature)])
     return world.done(group=group_id, group_index=0, embed={"chord": signature})
 
 

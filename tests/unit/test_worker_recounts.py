@@ -19,7 +19,7 @@ class Backend(MemoryResultBackend):
         self.asked: list[list[str]] = []
         self.looks = 0
 
-    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+    def waiting_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
         self.looks += 1
         return [OpenChord(name, 2, 0, opened, {}) for name, opened in self.opened.items() if opened < before]
 

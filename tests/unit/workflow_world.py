@@ -13,7 +13,7 @@ from django_tasks.messages import TaskMessage
 from django_tasks.outcomes import Outcome
 from django_tasks.protocol import decode, encode
 from django_tasks.registry import registry
-from django_tasks.result_backends.backend import ReadyChord, ResultMeta
+from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultMeta
 from django_tasks.result_backends.encoding import decode as decode_result
 from django_tasks.states import READY_STATES
 
@@ -51,9 +51,12 @@ class Results:
     def check_chords(self) -> None:
         """Chords are counted here."""
 
-    def open_chord(self, group_id: str, size: int, body: Any, parts: Sequence[str] = ()) -> None:
-        """Expect a chord's parts."""
-        self.chords.setdefault(group_id, [size, body])
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
+        """Expect these chords' parts."""
+        for chord in chords:
+            if chord.shape is not None:
+                self.groups[chord.group_id] = chord.shape
+            self.chords.setdefault(chord.group_id, [chord.size, chord.body])
 
     def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect more parts."""
@@ -72,7 +75,7 @@ class Results:
             assert len(parts) <= size, "a chord got more parts than it has"
             if len(parts) == size:
                 ordered = sorted(parts.values(), key=lambda part: part.group_index)
-                ready.append(ReadyChord(meta.group_id, body, ordered))
+                ready.append(ReadyChord(meta.group_id, body, ordered, self.groups.get(meta.group_id)))
         return ready
 
 
@@ -147,8 +150,7 @@ class World:
                 sent.extend(resolution.messages)
                 opened.extend(resolution.chords)
                 metas.extend(resolution.metas)
-        for chord in opened:
-            chord.open(self.results)
+        self.results.open_chords(opened)
         if sent:
             self.publish(sent)
 

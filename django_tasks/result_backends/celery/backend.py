@@ -18,9 +18,8 @@ from celery.result import result_from_tuple
 
 from django_tasks import clock, states
 from django_tasks.exceptions import BackendStoreError, ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded, TaskError
-from django_tasks.messages import WireSignature
 from django_tasks.result_backends import open_result_backend
-from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.celery.documents import Request, decoding, document_of, encoding, meta_of, plain, value_of
 from django_tasks.result_backends.celery.libraries import private_app, require_library, schemes
 from django_tasks.result_backends.encoding import encode_value
@@ -205,11 +204,12 @@ class CeleryResultBackend(ResultBackend):
 
     # ---- chords: counted in the database
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
-        """Expect ``size`` parts before the body."""
-        self._chords.open_chord(group_id, size, body)
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
+        """Expect the parts of all of them."""
         # Results can't be sought by their group here: the ids of the parts lie beside the counter.
-        self._chords.store_group(_parts_of(group_id), list(parts))
+        for chord in chords:
+            self._chords.store_group(_parts_of(chord.group_id), list(chord.parts))
+        self._chords.open_chords(chords)
 
     def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
@@ -238,9 +238,9 @@ class CeleryResultBackend(ResultBackend):
         for group_id in group_ids:
             self._chords.forget_group(_parts_of(group_id))
 
-    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+    def waiting_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
         """Return chords that still wait for parts."""
-        return self._chords.open_chords(before, limit=limit)
+        return self._chords.waiting_chords(before, limit=limit)
 
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count results of these chords' parts that were stored and not counted."""

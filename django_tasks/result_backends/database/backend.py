@@ -7,15 +7,12 @@ from typing import Any, Final, Self
 
 from django.db import connections
 
-from django_tasks import clock
 from django_tasks.dbaccess import reaching, trying_again
 from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.messages import WireSignature
-from django_tasks.models.results import GroupResult, TaskResult
-from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
-from django_tasks.result_backends.database import chords, reading, reopening, retention, writing
-from django_tasks.result_backends.database.rows import for_model
-from django_tasks.serializers import dumps_json, loads_json
+from django_tasks.models.results import TaskResult
+from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.database import chords as counting
+from django_tasks.result_backends.database import groups, reading, reopening, retention, writing
 from django_tasks.urls import URL
 
 #: Ids of one DELETE.
@@ -72,59 +69,49 @@ class DatabaseResultBackend(ResultBackend):
 
     def store_group(self, group_id: str, members: Sequence[Any]) -> None:
         """Keep a group's result tuples under its id."""
-        now, text = for_model(clock.now()), dumps_json(members)
-        row = GroupResult(group_id=group_id, result=text, date_created=now, date_done=now)
-        with reaching(self.alias, "Storing a group") as connection:
-            targeted = connection.features.supports_update_conflicts_with_target
-            GroupResult.objects.using(self.alias).bulk_create(
-                [row],
-                update_conflicts=True,
-                update_fields=["result", "date_done"],
-                unique_fields=["group_id"] if targeted else None,
-            )
+        with reaching(self.alias, "Storing a group"):
+            groups.store(self.alias, {group_id: members})
 
     def fetch_group(self, group_id: str) -> Sequence[Any] | None:
         """Read a stored group's result tuples."""
         with reaching(self.alias, "Reading a group"):
-            text = GroupResult.objects.using(self.alias).filter(group_id=group_id).values_list("result", flat=True).first()
-        members: Sequence[Any] | None = None if text is None else loads_json(text)
-        return members
+            return groups.fetch(self.alias, [group_id]).get(group_id)
 
     def forget_group(self, group_id: str) -> None:
         """Delete a stored group."""
         with reaching(self.alias, "Forgetting a group"):
-            GroupResult.objects.using(self.alias).filter(group_id=group_id).delete()
+            groups.forget(self.alias, [group_id])
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
-        """Expect ``size`` parts before the body. Opening a chord again changes nothing."""
-        with reaching(self.alias, "Opening a chord"):
-            chords.open_chord(self.alias, group_id, size, body)
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
+        """Expect the parts of all of them, with one statement, or two where some have a shape."""
+        with reaching(self.alias, f"Opening {len(chords)} chord(s)"):
+            counting.open_chords(self.alias, chords)
 
     def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
         with reaching(self.alias, "Growing a chord"):
-            chords.grow_chord(self.alias, group_id, by, parts)
+            counting.grow_chord(self.alias, group_id, by, parts)
 
     def count_chord_parts(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts, each once; return the chords that are complete now, or have failed now."""
         with reaching(self.alias, "Counting chord parts") as connection:
-            return trying_again(connection, lambda: chords.count_parts(self.alias, metas))
+            return trying_again(connection, lambda: counting.count_parts(self.alias, metas))
 
     def close_chords(self, group_ids: Collection[str]) -> None:
         """Note that the bodies of these chords have been sent."""
         if group_ids:
             with reaching(self.alias, "Closing chords") as connection:
-                trying_again(connection, lambda: chords.close_chords(self.alias, group_ids))
+                trying_again(connection, lambda: counting.close_chords(self.alias, group_ids))
 
     def reclaim_chords(self, limit: int) -> list[ReadyChord]:
         """Claim up to ``limit`` chords anew that somebody completed and did not close in time."""
         with reaching(self.alias, "Looking for chords left behind") as connection:
-            return trying_again(connection, lambda: chords.reclaim(self.alias, limit))
+            return trying_again(connection, lambda: counting.reclaim(self.alias, limit))
 
-    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+    def waiting_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
         """Return chords that still wait for parts."""
         with reaching(self.alias, "Looking for open chords"):
-            return chords.waiting(self.alias, before, limit)
+            return counting.waiting(self.alias, before, limit)
 
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count results of these chords' parts that were stored and not counted.
@@ -133,7 +120,7 @@ class DatabaseResultBackend(ResultBackend):
         these chords was opened.
         """
         with reaching(self.alias, "Counting the parts of chords again") as connection:
-            return trying_again(connection, lambda: chords.recount(self.alias, group_ids))
+            return trying_again(connection, lambda: counting.recount(self.alias, group_ids))
 
     def reopen(self, task_ids: Collection[str], parts: Mapping[str, Collection[str]]) -> int:
         """Make failed tasks PENDING again, and chords wait again, in one transaction, or in the caller's."""

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Final
 
 from django.db import connections, transaction
@@ -10,27 +11,30 @@ from django.db.models import Exists, F, OuterRef, QuerySet
 from django.db.models.functions import Greatest
 
 from django_tasks import clock, states
-from django_tasks.messages import WireSignature
 from django_tasks.models.results import ChordCounter, ChordPart, TaskResult
-from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultMeta
-from django_tasks.result_backends.chordparts import claim_patience, collected
+from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultMeta
+from django_tasks.result_backends.chordparts import claim_patience
+from django_tasks.result_backends.database import chordrows, groups
+from django_tasks.result_backends.database.chordrows import ADDED
 from django_tasks.result_backends.database.reading import fetch
 from django_tasks.result_backends.database.rows import for_model
 from django_tasks.serializers import dumps_json, loads_json
 
-_PARTS: Final[str] = ChordPart._meta.db_table
+#: Chords of one transaction's statements.
 _CHUNK: Final = 200
-#: Before the id in the row of a part that was added, which is no finished one.
-_ADDED: Final = "+"
 #: By how much the clocks of who opens a chord and who stores its parts' results may differ.
 _SKEW: Final = timedelta(hours=1)
-_HELD: Final = ("size", "done", "body", "claimed_until")
 
 
-def open_chord(alias: str, group_id: str, size: int, body: WireSignature) -> None:
-    """Make the counter. One that is there already stays: the task that sends the chord has been delivered twice."""
-    counter = ChordCounter(group_id=group_id, size=size, body=dumps_json(body), date_created=for_model(clock.now()))
-    ChordCounter.objects.using(alias).bulk_create([counter], ignore_conflicts=True)
+def open_chords(alias: str, chords: Sequence[NewChord]) -> None:
+    """Make the counters. One that is there already stays: the task that sends the chord has been delivered twice."""
+    groups.store(alias, {chord.group_id: chord.shape for chord in chords if chord.shape is not None})
+    now = for_model(clock.now())
+    counters = [
+        ChordCounter(group_id=chord.group_id, size=chord.size, body=dumps_json(chord.body), date_created=now)
+        for chord in sorted(chords, key=attrgetter("group_id"))
+    ]
+    ChordCounter.objects.using(alias).bulk_create(counters, ignore_conflicts=True)
 
 
 def grow_chord(alias: str, group_id: str, by: int, parts: Sequence[str]) -> None:
@@ -41,69 +45,81 @@ def grow_chord(alias: str, group_id: str, by: int, parts: Sequence[str]) -> None
             # The counter's lock first, as in counting.
             if not counter.update(done=F("done")):
                 return
-            by = _insert(alias, [(group_id, f"{_ADDED}{task_id}", None) for task_id in parts])
+            by = chordrows.insert(connections[alias], [(group_id, f"{ADDED}{task_id}", None) for task_id in parts])
         counter.update(size=F("size") + by)
 
 
 def count_parts(alias: str, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
     """Count these parts; return the chords that are complete now, or have failed now."""
-    groups: defaultdict[str, list[ResultMeta]] = defaultdict(list)
+    parts: defaultdict[str, list[ResultMeta]] = defaultdict(list)
     for meta in metas:
         if meta.group_id is not None and meta.status in states.READY_STATES:
-            groups[meta.group_id].append(meta)
-    # In the order of their ids, so that two workers that finish parts of the same chords don't wait for each other.
+            parts[meta.group_id].append(meta)
+    if not parts:
+        return []
     with transaction.atomic(using=alias, savepoint=False):
-        found = [_count(alias, group_id, groups[group_id]) for group_id in sorted(groups)]
-    return [ready for ready in found if ready is not None]
+        return _count(alias, parts)
 
 
-def _count(alias: str, group_id: str, parts: Sequence[ResultMeta]) -> ReadyChord | None:
-    counters = ChordCounter.objects.using(alias).filter(group_id=group_id, date_done=None)
-    # First the counter's lock, so that of two workers with the last two parts the second one sees both.
-    if connections[alias].features.has_select_for_update:
-        held = counters.select_for_update().values_list(*_HELD).first()
-    else:
-        held = counters.values_list(*_HELD).first() if counters.update(done=F("done")) else None
-    if held is None:
-        return None  # its body was sent or has failed, or it is nobody's
-    size, done, body, claimed_until = held
-    done += _insert(alias, [(group_id, part.task_id, part.group_index) for part in parts])
-    claimed = claimed_until is not None and claimed_until > for_model(clock.now())
-    if claimed or (done < size and all(part.status == states.SUCCESS for part in parts)):
-        counters.update(done=done)
-        return None
-    ordered = _collect(alias, group_id, parts)
+def _count(alias: str, parts: Mapping[str, Sequence[ResultMeta]]) -> list[ReadyChord]:
+    connection = connections[alias]
+    # First the counters' locks, so that of two workers with the last two parts the second one sees both. Left out are
+    # those whose bodies were sent or have failed, and those that are nobody's.
+    held = chordrows.hold(connection, parts)
+    done = chordrows.counted(
+        connection, held, {chord.group_id: {part.task_id: part for part in parts[chord.group_id]}.values() for chord in held}
+    )
+    failed = {chord.group_id for chord in held if any(part.status != states.SUCCESS for part in parts[chord.group_id])}
+    ended = [chord for chord in held if not chord.claimed and (done[chord.group_id] >= chord.size or chord.group_id in failed)]
+    found = _collected(alias, ended, [part for chord in ended for part in parts[chord.group_id]])
     # As it is kept: a part that was done well, and failed when it ran again, has not failed.
-    if done < size and all(part.status == states.SUCCESS for part in ordered):
-        counters.update(done=done)
-        return None
-    counters.update(done=done, claimed_until=_patience())
-    return ReadyChord(group_id, loads_json(body), ordered)
+    ready = {
+        chord.id: found[chord.group_id]
+        for chord in ended
+        if done[chord.group_id] >= chord.size or any(part.status != states.SUCCESS for part in found[chord.group_id].parts)
+    }
+    changed = {chord.id: done[chord.group_id] for chord in held if chord.id in ready or done[chord.group_id] != chord.done}
+    chordrows.write(connection, changed, ready, _patience())
+    return list(ready.values())
+
+
+def _collected(alias: str, chords: Sequence[chordrows.Held], fresh: Sequence[ResultMeta] = ()) -> dict[str, ReadyChord]:
+    """Return these chords with all that their bodies need, by group."""
+    if not chords:
+        return {}
+    names = [chord.group_id for chord in chords]
+    parts = chordrows.collect(alias, names, {part.task_id: part for part in fresh})
+    shapes = groups.fetch(alias, names)
+    return {chord.group_id: ReadyChord(chord.group_id, chord.body, parts[chord.group_id], shapes.get(chord.group_id)) for chord in chords}
 
 
 def _patience() -> datetime:
-    return for_model(clock.now() + timedelta(seconds=claim_patience()))
+    return clock.now() + timedelta(seconds=claim_patience())
 
 
 def close_chords(alias: str, group_ids: Collection[str]) -> None:
     """Note that the bodies have been sent; the parts are not needed any more."""
-    names = sorted(group_ids)
+    connection = connections[alias]
     with transaction.atomic(using=alias, savepoint=False):
-        for start in range(0, len(names), _CHUNK):
-            some = names[start : start + _CHUNK]
-            ChordCounter.objects.using(alias).filter(group_id__in=some, date_done=None).update(date_done=for_model(clock.now()))
+        for some in chordrows.chunks(sorted(group_ids), _CHUNK):
+            # The locks first, and in their order, as in counting.
+            held = [chord.id for chord in chordrows.hold(connection, set(some))]
+            ChordCounter.objects.using(alias).filter(pk__in=held).update(date_done=for_model(clock.now()))
             ChordPart.objects.using(alias).filter(group_id__in=some).delete()
 
 
 def reclaim(alias: str, limit: int) -> list[ReadyChord]:
     """Claim chords anew whose claim has lapsed."""
     lapsed = ChordCounter.objects.using(alias).filter(date_done=None, claimed_until__lt=for_model(clock.now()))
-    found = []
-    for pk, group_id, body in list(lapsed.order_by("claimed_until").values_list("pk", "group_id", "body")[:limit]):
-        # The row may have been claimed, or closed, since it was read.
-        if lapsed.filter(pk=pk).update(claimed_until=_patience()):
-            found.append(ReadyChord(group_id, loads_json(body), _collect(alias, group_id, ())))
-    return found
+    names = list(lapsed.order_by("claimed_until").values_list("group_id", flat=True)[:limit])
+    if not names:
+        return []
+    connection = connections[alias]
+    with transaction.atomic(using=alias, savepoint=False):
+        # One may have been claimed, closed or opened again since it was read.
+        held = [chord for chord in chordrows.hold(connection, set(names)) if chord.claimed is False]
+        chordrows.write(connection, {chord.id: chord.done for chord in held}, {chord.id for chord in held}, _patience())
+        return list(_collected(alias, held).values())
 
 
 def waiting(alias: str, before: datetime, limit: int) -> list[OpenChord]:
@@ -146,31 +162,7 @@ def reopen(alias: str, group_id: str, parts: Collection[str]) -> None:
     counter = ChordCounter.objects.using(alias).filter(group_id=group_id)
     # The lock first, as in counting: what ends meanwhile counts afterwards.
     counter.update(done=F("done"))
-    ChordPart.objects.using(alias).filter(group_id=group_id).exclude(task_id__startswith=_ADDED).delete()
+    ChordPart.objects.using(alias).filter(group_id=group_id).exclude(task_id__startswith=ADDED).delete()
     done = [meta for meta in fetch(alias, parts) if meta.status == states.SUCCESS]
-    counted = _insert(alias, [(group_id, meta.task_id, meta.group_index) for meta in done])
+    counted = chordrows.insert(connections[alias], [(group_id, meta.task_id, meta.group_index) for meta in done])
     counter.update(done=counted, size=Greatest("size", len(parts)), date_done=None, claimed_until=None)
-
-
-def _insert(alias: str, parts: Sequence[tuple[str, str, int | None]]) -> int:
-    """Insert those parts (group, id, position) that are not there; return how many."""
-    connection = connections[alias]
-    verb, ending = ("INSERT IGNORE", "") if connection.vendor == "mysql" else ("INSERT", " ON CONFLICT DO NOTHING")
-    inserted = 0
-    with connection.cursor() as cursor:
-        for start in range(0, len(parts), _CHUNK):
-            some = parts[start : start + _CHUNK]
-            values = [value for part in some for value in part]
-            marks = ", ".join(["(%s, %s, %s)"] * len(some))
-            cursor.execute(f"{verb} INTO {_PARTS} (group_id, task_id, position) VALUES {marks}{ending}", values)
-            inserted += max(0, cursor.rowcount)
-    return inserted
-
-
-def _collect(alias: str, group_id: str, fresh: Sequence[ResultMeta]) -> list[ResultMeta]:
-    done = ChordPart.objects.using(alias).filter(group_id=group_id).exclude(task_id__startswith=_ADDED)
-    rows = done.order_by("id").values_list("task_id", "position")
-    positions = dict(rows)
-    found = {meta.task_id: meta for meta in fresh}
-    found.update((meta.task_id, meta) for meta in fetch(alias, positions))
-    return collected(group_id, positions, found)

@@ -10,15 +10,13 @@ from typing import Any, Final, Self
 
 from django_tasks import exceptions, states
 from django_tasks.conf import settings
-from django_tasks.messages import WireSignature
 from django_tasks.redisaccess import RedisServer
-from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.merging import KEPT, folded, merged
 from django_tasks.result_backends.redis import scripts
-from django_tasks.result_backends.redis.chords import Chords
+from django_tasks.result_backends.redis.chords import Chords, group_members, group_text
 from django_tasks.result_backends.redis.waiting import Listeners, wait
-from django_tasks.serializers import dumps_json, loads_json
 from django_tasks.urls import URL
 
 _TASK: Final = "celery-task-meta-"
@@ -127,14 +125,13 @@ class RedisResultBackend(ResultBackend):
     def store_group(self, group_id: str, members: Sequence[Any]) -> None:
         """Keep a group's result tuples under its id."""
         with self.server.reaching("Storing a group") as client:
-            client.set(self._group_prefix + group_id, dumps_json({"result": members}), ex=_lifetime() or None)
+            client.set(self._group_prefix + group_id, group_text(members), ex=_lifetime() or None)
 
     def fetch_group(self, group_id: str) -> Sequence[Any] | None:
         """Read a stored group's result tuples."""
         with self.server.reaching("Reading a group") as client:
             text = client.get(self._group_prefix + group_id)
-        members: Sequence[Any] | None = None if text is None else loads_json(text)["result"]
-        return members
+        return None if text is None else group_members(text)
 
     def forget_group(self, group_id: str) -> None:
         """Delete a stored group."""
@@ -142,9 +139,9 @@ class RedisResultBackend(ResultBackend):
 
     # ---- chords
 
-    def open_chord(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str] = ()) -> None:
-        """Expect ``size`` parts. Like Celery's, the body comes with each part, too."""
-        self._chords.open(group_id, size, body, parts)
+    def open_chords(self, chords: Sequence[NewChord]) -> None:
+        """Expect the parts of all of them. Like Celery's, the bodies come with each part, too."""
+        self._chords.open(chords)
 
     def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect ``by`` more parts."""
@@ -162,19 +159,20 @@ class RedisResultBackend(ResultBackend):
         """Claim up to ``limit`` chords anew that somebody completed and did not close in time."""
         return self._chords.reclaim(limit)
 
-    def open_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
+    def waiting_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
         """Return chords that still wait for parts, but for those that Celery's clients have sent."""
         return self._chords.waiting(before, limit)
 
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count results of these chords' parts that were stored and not counted."""
+        waiting = self._chords.uncounted(group_ids)
+        stored = self.fetch([task_id for _, places in waiting.values() for task_id in places])
         metas: list[ResultMeta] = []
-        for group_id in group_ids:
-            body, known = self._chords.uncounted(group_id)
-            for each in self.fetch(known).values():
+        for group_id, (body, places) in waiting.items():
+            for each, place in ((stored[task_id], place) for task_id, place in places.items() if task_id in stored):
                 # By the place that its message gave it, or it would count once more should that come again.
-                place = known[each.task_id] if each.group_index is None else each.group_index
-                metas.append(replace(each, group_id=group_id, group_index=place, chord=body))
+                known = place if each.group_index is None else each.group_index
+                metas.append(replace(each, group_id=group_id, group_index=known, chord=body))
         return self._chords.count(metas)
 
     def expire(self, before: datetime, *, limit: int) -> int:

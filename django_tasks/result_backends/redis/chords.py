@@ -6,14 +6,14 @@ our claims lapses, and the bodies of what was claimed, so that another can send 
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from django_tasks import states
 from django_tasks.conf import settings
 from django_tasks.messages import WireSignature, new_id
-from django_tasks.result_backends.backend import OpenChord, ReadyChord, ResultMeta
+from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience
 from django_tasks.result_backends.redis import scripts
 from django_tasks.serializers import JSON_TYPE, dumps_json, loads_json
@@ -21,6 +21,8 @@ from django_tasks.serializers import JSON_TYPE, dumps_json, loads_json
 #: Seconds for which a chord whose body was sent can't be opened again.
 _DONE: Final = 7200
 _DAY: Final = 86400
+#: Chords of one call: the server answers nobody else meanwhile.
+_BATCH: Final = 500
 #: Under this name lies, in a part's entry, a result that is no JSON.
 _CONTENT: Final = "__content__"
 
@@ -42,10 +44,15 @@ class Chords:
         own = prefix.removesuffix("celery-taskset-meta-")
         self._own = f"{own}django-tasks-chord-claims", f"{own}django-tasks-chord-bodies", f"{own}django-tasks-chords"
 
-    def open(self, group_id: str, size: int, body: WireSignature, parts: Sequence[str]) -> None:
-        """Expect ``size`` parts."""
-        values = (size, _lifetime(), dumps_json(body), "\n".join(parts))
-        self._run("Opening a chord", scripts.OPEN, (self._own[2], self._prefix + group_id), values)
+    def open(self, chords: Sequence[NewChord]) -> None:
+        """Expect the parts of all of them."""
+        for start in range(0, len(chords), _BATCH):
+            some = chords[start : start + _BATCH]
+            values = [value for chord in some for value in _opened(chord)]
+            self._run("Opening chords", scripts.OPEN, (self._own[2], *self._keys(chord.group_id for chord in some)), (_lifetime(), *values))
+
+    def _keys(self, group_ids: Iterable[str]) -> Iterator[str]:
+        return map(self._prefix.__add__, group_ids)
 
     def grow(self, group_id: str, by: int, parts: Sequence[str]) -> None:
         """Expect ``by`` more parts."""
@@ -60,17 +67,15 @@ class Chords:
             for name, opened, size, counted, body in zip(*(found[at::5] for at in range(5)), strict=True)
         ]
 
-    def uncounted(self, group_id: str) -> tuple[WireSignature, dict[str, int | None]]:
-        """Return the body of a chord that waits, and the places of its parts that have not been counted, by id."""
-        found = self._run("Reading a chord", scripts.UNCOUNTED, (self._prefix + group_id,), (self._ordered,))
-        if not found:
-            return {}, {}
-        body, known, grown, counted = found
-        places: dict[str, int | None] = {task_id: place for place, task_id in enumerate(known.decode().split("\n")) if task_id}
-        places.update((task_id.decode(), None) for task_id in grown)
-        for quoted in counted:
-            places.pop(json.loads(quoted), None)
-        return loads_json(body), places
+    def uncounted(self, group_ids: Collection[str]) -> dict[str, tuple[WireSignature, dict[str, int | None]]]:
+        """Return, of those of these chords that wait, the body, and the places of the parts that have not been counted, by id."""
+        names, waiting = list(group_ids), {}
+        for start in range(0, len(names), _BATCH):
+            some = names[start : start + _BATCH]
+            found = self._run("Reading chords", scripts.UNCOUNTED, tuple(self._keys(some)), (self._ordered,))
+            for number, body, *parts in zip(*(found[at::5] for at in range(5)), strict=True):
+                waiting[some[int(number)]] = loads_json(body), _left(*parts)
+        return waiting
 
     def count(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
         """Count these parts; return the chords that are complete now, or have failed now, claimed for the caller."""
@@ -80,24 +85,28 @@ class Chords:
                 groups.setdefault(meta.group_id, []).append(meta)
         if not groups:
             return []
-        bodies = {group_id: self._body(group_id, parts) for group_id, parts in groups.items()}
+        bodies = self._bodies(groups)
         values: list[Any] = [new_id(), int(claim_patience() * 1000), _lifetime(), self._ordered]
         for group_id, parts in groups.items():
             values += (dumps_json(bodies[group_id]), len(parts))
             values += (value for part in parts for value in _counted(part))
         names = list(groups)
-        found = self._run("Counting chord parts", scripts.COUNT, (*self._own, *map(self._prefix.__add__, names)), values)
-        ready = [(names[int(number)], entries) for number, entries in zip(found[::2], found[1::2], strict=True)]
-        return [ReadyChord(group_id, bodies[group_id], self._parts(group_id, entries)) for group_id, entries in ready]
+        found = self._run("Counting chord parts", scripts.COUNT, (*self._own, *self._keys(names)), values)
+        return [
+            ReadyChord(names[int(number)], bodies[names[int(number)]], self._parts(names[int(number)], entries), _shape(text))
+            for number, entries, text in zip(found[::3], found[1::3], found[2::3], strict=True)
+        ]
 
-    def _body(self, group_id: str, parts: Sequence[ResultMeta]) -> WireSignature:
+    def _bodies(self, groups: Mapping[str, Sequence[ResultMeta]]) -> dict[str, WireSignature]:
         # It comes with each part; not with one whose message is lost.
-        return next((part.chord for part in parts if part.chord), None) or self.uncounted(group_id)[0]
+        brought = {group_id: next((part.chord for part in parts if part.chord), None) for group_id, parts in groups.items()}
+        known = self.uncounted([group_id for group_id, body in brought.items() if not body])
+        return {group_id: body or known.get(group_id, ({},))[0] for group_id, body in brought.items()}
 
     def close(self, group_ids: Collection[str]) -> None:
         """Note that the bodies have been sent, and delete the rest."""
         if group_ids:
-            self._run("Closing chords", scripts.CLOSE, (*self._own, *map(self._prefix.__add__, group_ids)), (_DONE,))
+            self._run("Closing chords", scripts.CLOSE, (*self._own, *self._keys(group_ids)), (_DONE,))
 
     def reclaim(self, limit: int) -> list[ReadyChord]:
         """Claim anew what was claimed and not closed in time."""
@@ -105,9 +114,9 @@ class Chords:
             "Looking for chords left behind", scripts.RECLAIM, self._own, (new_id(), int(claim_patience() * 1000), self._ordered, limit)
         )
         chords = []
-        for key, body, entries in zip(found[::3], found[1::3], found[2::3], strict=True):
+        for key, body, entries, text in zip(*(found[at::4] for at in range(4)), strict=True):
             group_id = key.decode().removeprefix(self._prefix)
-            chords.append(ReadyChord(group_id, loads_json(body), self._parts(group_id, entries)))
+            chords.append(ReadyChord(group_id, loads_json(body), self._parts(group_id, entries), _shape(text)))
         return chords
 
     def _parts(self, group_id: str, entries: Sequence[bytes]) -> list[ResultMeta]:
@@ -121,6 +130,33 @@ def _moment(milliseconds: bytes) -> datetime:
 def _lifetime() -> int:
     # Longer than results, if need be: with the counter the body would be lost.
     return max(_DAY, int(settings.RESULT_EXPIRES or 30 * _DAY))
+
+
+def _opened(chord: NewChord) -> tuple[int, str, str, str]:
+    return chord.size, dumps_json(chord.body), "\n".join(chord.parts), group_text(chord.shape) if chord.shape is not None else ""
+
+
+def group_text(members: Sequence[Any]) -> str:
+    """Write a group's result tuples as Celery does."""
+    return dumps_json({"result": members})
+
+
+def group_members(text: bytes | str) -> Sequence[Any]:
+    """Read a group's result tuples."""
+    members: Sequence[Any] = loads_json(text)["result"]
+    return members
+
+
+def _shape(text: bytes | None) -> Sequence[Any] | None:
+    return group_members(text) if text else None
+
+
+def _left(known: bytes, grown: Sequence[bytes], counted: Sequence[bytes]) -> dict[str, int | None]:
+    places: dict[str, int | None] = {task_id: place for place, task_id in enumerate(known.decode().split("\n")) if task_id}
+    places.update((task_id.decode(), None) for task_id in grown)
+    for quoted in counted:
+        places.pop(json.loads(quoted), None)
+    return places
 
 
 def _counted(part: ResultMeta) -> tuple[str, str, str, str]:

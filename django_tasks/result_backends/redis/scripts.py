@@ -64,16 +64,20 @@ redis.call('PUBLISH', KEYS[1], ARGV[2])
 return 1
 """
 
-#: Opens a chord. KEYS: open chords, the group; ARGV: size, seconds, body, ids of the parts. Not one that is open, or whose body was sent.
+#: Opens chords but for those that are open, or whose bodies were sent. KEYS: open chords, the groups; ARGV: seconds, then for each
+#: group size, body, ids of the parts, and the shape of its results or nothing.
 OPEN: Final = """
-local group, ttl = KEYS[2], tonumber(ARGV[2])
-if redis.call('GET', group .. '.c') ~= 'done' and redis.call('SET', group .. '.s', ARGV[1], 'NX', 'EX', ttl) then
-  local time = redis.call('TIME')
-  redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), group)
-  redis.call('HSET', group .. '.o', 'body', ARGV[3], 'parts', ARGV[4])
-  redis.call('EXPIRE', group .. '.o', ttl)
-  -- The shape of the results lies under the group's own key, and must not go before the rest.
-  if redis.call('TTL', group) > 0 then redis.call('EXPIRE', group, ttl) end
+local ttl, time = tonumber(ARGV[1]), redis.call('TIME')
+for number = 2, #KEYS do
+  local group, at = KEYS[number], number * 4 - 6
+  if redis.call('GET', group .. '.c') ~= 'done' and redis.call('SET', group .. '.s', ARGV[at], 'NX', 'EX', ttl) then
+    redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), group)
+    redis.call('HSET', group .. '.o', 'body', ARGV[at + 1], 'parts', ARGV[at + 2])
+    redis.call('EXPIRE', group .. '.o', ttl)
+    -- The shape lies under the group's own key, be it that somebody saved the group, and must not go before the rest.
+    if ARGV[at + 3] ~= '' then redis.call('SET', group, ARGV[at + 3]) end
+    if ARGV[at + 3] ~= '' or redis.call('TTL', group) > 0 then redis.call('EXPIRE', group, ttl) end
+  end
 end
 """
 
@@ -114,17 +118,22 @@ end
 return found
 """
 
-#: Reads what a chord that nobody has been given waits for. KEYS: the group; ARGV: "1" for ordered. Returns body, ids of the parts, and of
-#: those that were added, and, in quotes as they lie there, of those that have been counted, be it by Celery's workers.
+#: Reads what chords that nobody has been given wait for. KEYS: the groups; ARGV: "1" for ordered. Returns of each that does its number,
+#: body, ids of the parts, and of those that were added, and, in quotes as they lie there, of those that have been counted, be it by
+#: Celery's workers.
 UNCOUNTED: Final = """
-local group, counted = KEYS[1], {}
-if redis.call('EXISTS', group .. '.s') == 0 or redis.call('EXISTS', group .. '.c') == 1 then return {} end
-local kept = redis.call('HMGET', group .. '.o', 'body', 'parts')
-if not kept[1] then return {} end
-for _, entry in ipairs(redis.call(ARGV[1] == '1' and 'ZRANGE' or 'LRANGE', group .. '.j', 0, -1)) do
-  counted[#counted + 1] = string.match(entry, '^%[1,%s*(".-"),%s*"%u+",')
+local found = {}
+for number, group in ipairs(KEYS) do
+  local kept = redis.call('HMGET', group .. '.o', 'body', 'parts')
+  if kept[1] and redis.call('EXISTS', group .. '.s') == 1 and redis.call('EXISTS', group .. '.c') == 0 then
+    local counted = {}
+    for _, entry in ipairs(redis.call(ARGV[1] == '1' and 'ZRANGE' or 'LRANGE', group .. '.j', 0, -1)) do
+      counted[#counted + 1] = string.match(entry, '^%[1,%s*(".-"),%s*"%u+",')
+    end
+    for _, value in ipairs({number - 1, kept[1], kept[2], redis.call('SMEMBERS', group .. '.m'), counted}) do found[#found + 1] = value end
+  end
 end
-return {kept[1], kept[2], redis.call('SMEMBERS', group .. '.m'), counted}
+return found
 """
 
 _PARTS: Final = """
@@ -146,7 +155,7 @@ end
 
 #: Counts parts as Celery's workers do, and claims the chords that are complete, or have failed, for the caller.
 #: KEYS: claims, bodies, open chords, the groups; ARGV: token, milliseconds of a claim, seconds of the keys, "1" for ordered; then for each
-#: group its body, the number of parts, and of each its id, place, entry and "1" if it failed. Returns number and parts of each.
+#: group its body, the number of parts, and of each its id, place, entry and "1" if it failed. Returns number, parts and shape of each.
 COUNT: Final = (
     _PARTS
     + """
@@ -178,6 +187,7 @@ for number = 4, #KEYS do
     if complete and claim(KEYS[1], KEYS[2], group, body, token, patience) then
       found[#found + 1] = number - 4
       found[#found + 1] = parts(group, ordered)
+      found[#found + 1] = redis.call('GET', group)
     end
   end
   at = at + length * 4
@@ -188,7 +198,7 @@ return found
 
 #: Claims anew what was claimed and never closed. KEYS: claims, bodies, open chords; ARGV: token, milliseconds of a claim, "1" for
 #: ordered, limit.
-#: Returns group, body and parts of each.
+#: Returns group, body, parts and shape of each.
 RECLAIM: Final = (
     _PARTS
     + """
@@ -202,6 +212,7 @@ for _, group in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMI
     found[#found + 1] = group
     found[#found + 1] = body
     found[#found + 1] = parts(group, ordered)
+    found[#found + 1] = redis.call('GET', group)
   else
     redis.call('ZADD', KEYS[1], now() + patience, group)
   end

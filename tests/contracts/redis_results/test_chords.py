@@ -7,6 +7,7 @@ from celery.app.task import Context
 
 from django_tasks import clock, states
 from django_tasks.messages import new_id
+from django_tasks.result_backends.backend import NewChord
 from django_tasks.result_backends.encoding import decode
 from django_tasks.testing.result_probes import BODY, part
 from tests.contracts.redis_results.opening import opened
@@ -23,7 +24,7 @@ def test_the_keys_of_a_chord_are_celerys(backend, client):
     """Size, growth, parts, what was counted and the claim must lie where Celery's workers look for them."""
     group_id = new_id()
     key = f"celery-taskset-meta-{group_id}"
-    backend.open_chord(group_id, 2, BODY)
+    backend.open_chords([NewChord(group_id, 2, BODY)])
     backend.grow_chord(group_id, 1)
     parts = [part(group_id, 0), part(group_id, 1), part(group_id, None)]
     backend.store(parts)
@@ -81,7 +82,7 @@ def test_celerys_claim_is_respected(backend, client):
     """A chord whose body a Celery worker is sending must not be handed out, until that one's claim has lapsed."""
     group_id = new_id()
     key = f"celery-taskset-meta-{group_id}"
-    backend.open_chord(group_id, 1, BODY)
+    backend.open_chords([NewChord(group_id, 1, BODY)])
     stored = part(group_id, 0)
     client.set(f"{key}.c", "theirs", px=300)
     assert backend.count_chord_parts([stored]) == []
@@ -91,7 +92,7 @@ def test_celerys_claim_is_respected(backend, client):
 def test_parts_in_another_serializer(backend):
     """A part whose result is pickled, or fails so, must reach the body as it was."""
     group_id = new_id()
-    backend.open_chord(group_id, 2, BODY)
+    backend.open_chords([NewChord(group_id, 2, BODY)])
     pickled = {"content_type": "application/x-python-serialize", "content_encoding": "base64", "result": "gASVBwAAAAAAAACPlChLAZAu"}
     parts = [part(group_id, 0, **pickled), part(group_id, 1)]
     (ready,) = backend.count_chord_parts(parts)
@@ -103,7 +104,7 @@ def test_reclaiming_leaves_others_alone(backend, client):
     with backend_impatient():
         ids = [new_id() for _ in range(3)]
         for group_id in ids:
-            backend.open_chord(group_id, 1, BODY)
+            backend.open_chords([NewChord(group_id, 1, BODY)])
             assert len(backend.count_chord_parts([part(group_id, 0)])) == 1
         key = "celery-taskset-meta-"
         wait_until(lambda: not client.exists(*(f"{key}{group_id}.c" for group_id in ids)), "the claims to lapse")
@@ -127,7 +128,7 @@ def test_the_shape_of_a_header_lives_as_long_as_its_chord(settings, shared, clie
         key = f"celery-taskset-meta-{group_id}"
         backend.store_group(group_id, [[group_id, None], []])
         assert client.ttl(key) <= 30
-        backend.open_chord(group_id, 2, BODY, ["a", "b"])
+        backend.open_chords([NewChord(group_id, 2, BODY, ["a", "b"])])
         assert client.ttl(key) > 3600
         client.expire(key, 5)
         backend.count_chord_parts([part(group_id, 0)])
@@ -139,12 +140,12 @@ def test_open_chords_that_are_gone_are_forgotten(backend, client):
     """A chord that Celery's worker has ended, or whose keys were evicted, must not be listed, and its entry must go."""
     ids = [new_id() for _ in range(250)]
     for group_id in ids:
-        backend.open_chord(group_id, 2, BODY, ["a", "b"])
+        backend.open_chords([NewChord(group_id, 2, BODY, ["a", "b"])])
     for group_id in ids[:200]:
         client.delete(f"celery-taskset-meta-{group_id}.s")
     later = clock.after(60)
     # Several may have been opened in the same millisecond.
-    assert {each.group_id for each in backend.open_chords(later, limit=1000)} == set(ids[200:])
+    assert {each.group_id for each in backend.waiting_chords(later, limit=1000)} == set(ids[200:])
     assert client.zcard("django-tasks-chords") == 50
     assert client.keys(f"celery-taskset-meta-{ids[0]}*") == []
-    assert len(backend.open_chords(later, limit=3)) == 3
+    assert len(backend.waiting_chords(later, limit=3)) == 3

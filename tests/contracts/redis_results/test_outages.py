@@ -10,6 +10,7 @@ from django_tasks import clock
 from django_tasks.exceptions import OperationalError
 from django_tasks.exceptions import TimeoutError as TaskTimeoutError
 from django_tasks.messages import new_id
+from django_tasks.result_backends.backend import NewChord
 from django_tasks.result_backends.encoding import decode
 from django_tasks.testing.result_probes import BODY, meta, part
 from tests.contracts.redis_results.opening import opened
@@ -87,7 +88,7 @@ def test_a_server_that_is_gone(settings, victim):
             lambda: backend.fetch([stored.task_id]),
             lambda: backend.forget([stored.task_id]),
             lambda: backend.fetch_group("g"),
-            lambda: backend.open_chord("g", 1, BODY),
+            lambda: backend.open_chords([NewChord("g", 1, BODY)]),
             lambda: backend.count_chord_parts([part("g", 0)]),
             lambda: backend.close_chords(["g"]),
             lambda: backend.reclaim_chords(10),
@@ -123,7 +124,7 @@ def test_a_server_without_memory(settings, victim):
         with pytest.raises(OperationalError, match="memory is full"):
             backend.store(batch)
         with pytest.raises(OperationalError, match="memory is full"):
-            backend.open_chord(new_id(), 1, BODY)
+            backend.open_chords([NewChord(new_id(), 1, BODY)])
         assert decode(backend.fetch([kept.task_id])[kept.task_id]) == 5
         client.config_set("maxmemory", "0")
         backend.store(batch)

@@ -69,10 +69,10 @@ def test_family_of_a_body(world, body):
 def test_chord_is_opened_before_its_header_leaves(world, monkeypatch):
     """The backend knows the size before the first part can come back."""
     opened = []
-    monkeypatch.setattr(world.results, "open_chord", lambda gid, size, body, parts: opened.append((len(world.published), gid, size)))
+    monkeypatch.setattr(world.results, "open_chords", lambda chords: opened.extend((len(world.published), each.size) for each in chords))
     chord([add.s(1, 1), group(ident(1), ident(2)) | total.s(), ident(1) | group(ident(2), ident(3))], total.s()).apply_async()
-    assert sorted(size for _, _, size in opened) == [2, 4]
-    assert {published for published, _, _ in opened} == {0}
+    assert sorted(size for _, size in opened) == [2, 4]
+    assert {published for published, _ in opened} == {0}
 
 
 def test_results_have_their_parents(world):
