@@ -57,7 +57,7 @@ def hold(connection: BaseDatabaseWrapper, group_ids: Collection[str]) -> list[He
     """
     names, now, hint = sorted(group_ids), moment_of(connection)(clock.now()), _hint(connection)
     lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
-    rows: list[Any] = []
+    rows: list[tuple[Any, ...]] = []
     with connection.cursor() as cursor:
         if not lock:
             # SQLite locks the whole file for whoever writes, be it no row.
@@ -70,7 +70,12 @@ def hold(connection: BaseDatabaseWrapper, group_ids: Collection[str]) -> list[He
             )
             rows += cursor.fetchall()
     # MySQL finds ids that differ in their case only.
-    return [Held(*row, claimed=None if claimed is None else bool(claimed)) for *row, claimed in rows if row[1] in group_ids]
+    return [_held(row) for row in rows if row[1] in group_ids]
+
+
+def _held(row: Sequence[Any]) -> Held:
+    id, group_id, size, done, text, claimed = row
+    return Held(id, group_id, size, done, text, None if claimed is None else bool(claimed))
 
 
 def _hint(connection: BaseDatabaseWrapper) -> str:
