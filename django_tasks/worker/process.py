@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from django_tasks import clock
 from django_tasks.worker.pipe import Channel
+from django_tasks.worker.scoreboard import Block
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -21,6 +22,13 @@ class Process:
     channel: Channel
     born: float = field(default_factory=clock.monotonic)
     silent: bool = False
+    #: Why it is ended while it runs these tasks, by their ids.
+    blamed: dict[str, str] = field(default_factory=dict)
+
+    def runs_only_blamed(self, block: Block) -> bool:
+        """Whether nothing else runs in it. One that runs nothing any more stores what came of its tasks, and ends by itself."""
+        lines = block.running()
+        return bool(lines) and all(line.task_id in self.blamed for line in lines)
 
 
 def fork(be: Callable[[Channel], int], *, consumer_id: str, close: Iterable[Channel]) -> Process:

@@ -59,7 +59,6 @@ class Supervisor:
         #: What the node is to settle and has not confirmed yet, by the dead child's consumer id.
         self._unburied: dict[str, dict[str, Any]] = {}
         self._standing: dict[str, dict[str, Any]] = {}
-        self._marked: dict[str, str] = {}
         self._kill_at: dict[int, float] = {}
         self._drained: set[int] = set()
         self._watchdogs: dict[int, Watchdog] = {}
@@ -189,8 +188,8 @@ class Supervisor:
             "holders": [process.consumer_id],
             "how": describe(status),
             "finished": block.finished,
-            "started": {line.tag: self._marked.pop(line.task_id, cause) for line in lines if line.tag},
-            "acknowledged": [(line.task_id, line.awaited, self._marked.pop(line.task_id, cause)) for line in lines if not line.tag],
+            "started": {line.tag: process.blamed.get(line.task_id, cause) for line in lines if line.tag},
+            "acknowledged": [(line.task_id, line.awaited, process.blamed.get(line.task_id, cause)) for line in lines if not line.tag],
         }
         self._unburied[process.consumer_id] = command
         self._tell_node(command)
@@ -260,16 +259,13 @@ class Supervisor:
         for index, process in list(self._children.items()):
             block = self._scoreboard[index]
             for line in block.overdue(now):
-                if self._marked.get(line.task_id) != OVERDUE:
+                if process.blamed.get(line.task_id) != OVERDUE:
                     logger.error("Task [%s] has passed its hard time limit; its process %d is killed", line.task_id, process.pid)
-                    self._marked[line.task_id] = OVERDUE
+                    process.blamed[line.task_id] = OVERDUE
                     self._end_child(index, process, now)
-            if now >= self._kill_at.get(index, now + 1) or (index in self._kill_at and not self._others_run(index)):
+            if now >= self._kill_at.get(index, now + 1) or (index in self._kill_at and process.runs_only_blamed(block)):
                 self._kill(process)
             self._notice_silence(process, block, now)
-
-    def _others_run(self, index: int) -> bool:
-        return any(line.task_id not in self._marked for line in self._scoreboard[index].running())
 
     def _end_child(self, index: int, process: Process, now: float) -> None:
         if self._options.slots == 1:
@@ -284,7 +280,7 @@ class Supervisor:
             if any(line.task_id == task_id for line in self._scoreboard[index].running()):
                 if self._options.slots == 1:
                     logger.info("Task [%s] is terminated; its process %d is killed", task_id, process.pid)
-                    self._marked[task_id] = TERMINATED
+                    process.blamed[task_id] = TERMINATED
                     self._kill(process)
                 else:
                     process.channel.send({"do": "cancel", "task_id": task_id})
