@@ -122,8 +122,6 @@ class Request(_Open):
     kwargsrepr = Carried["str | None"]("kwargsrepr")
     #: Names of the headers that are stamps.
     stamped_headers = Carried["Sequence[str] | None"]("stamped_headers")
-    #: The stamps.
-    stamps = Carried[Mapping[str, Any]]("stamps")
     #: Times are UTC.
     utc = True
 
@@ -222,6 +220,15 @@ class Request(_Open):
         self.properties = {**self.properties, "correlation_id": value}
 
     @property
+    def stamps(self) -> Mapping[str, Any]:
+        """The stamps; an empty dictionary without any, so that a task may return it."""
+        return self.message.stamps or {}
+
+    @stamps.setter
+    def stamps(self, value: Mapping[str, Any] | None) -> None:
+        self.message = replace(self.message, stamps=value or NOTHING)
+
+    @property
     def headers(self) -> Mapping[str, Any] | None:
         """The caller's own headers; None without any."""
         return self.message.headers or None
@@ -236,7 +243,7 @@ class Request(_Open):
         own: Mapping[str, Any] | None = self.__dict__.get("_properties")
         if own is not None:
             return own
-        return self.delivery.envelope.properties if self.delivery else {}
+        return dict(self.delivery.envelope.properties) if self.delivery else {}
 
     @properties.setter
     def properties(self, value: Mapping[str, Any] | None) -> None:

@@ -1,5 +1,6 @@
 """The request, and which task runs here."""
 
+import json
 import threading
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from django_tasks.context import Request, current_request, current_task, enter, leave, running
+from django_tasks.layered import Layered, Shared
 from django_tasks.messages import Delivery, Envelope, TaskMessage
 
 ETA = datetime(2026, 1, 2, tzinfo=UTC)
@@ -159,6 +161,17 @@ def test_the_delivery_is_shown():
     assert asked.delivery_info == {"exchange": "", "routing_key": "q", "priority": 4, "redelivered": True}
     assert asked.properties == {"x": 1}
     assert request().properties == {}
+
+
+def test_what_is_empty_may_be_a_tasks_result():
+    """A task may return its stamps and properties, be there any or not: they are dictionaries, which JSON takes."""
+    envelope = Envelope(body=b"", content_type="", content_encoding="", headers={}, properties=Layered(Shared(x=1), {"y": 2}), queue="q")
+    asked = Request(message=TaskMessage(id="1", task="a"), delivery=Delivery(envelope, "t", "q"))
+    assert json.loads(json.dumps([asked.stamps, asked.properties])) == [{}, {"x": 1, "y": 2}]
+    asked.stamps = {"tenant": "acme"}
+    assert asked.stamps == {"tenant": "acme"}
+    asked.stamps = None
+    assert asked.stamps == {}
 
 
 def test_the_running_request_is_known_inside_the_block_only():
