@@ -9,7 +9,7 @@ from django.db.models import Count, Max
 
 from django_tasks import clock
 from django_tasks.models import Revocation, RevokedStamp
-from django_tasks.worker.revoked import RevokedStamps, RevokedTasks
+from django_tasks.worker.revoked import REMEMBERED, RevokedStamps, RevokedTasks
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -26,7 +26,8 @@ def learn_revocations(revoked: RevokedTasks) -> None:
     if revoked.complete:
         return
     try:
-        revoked.add(dict(Revocation.objects.order_by("id").values_list("task_id", "id")))
+        latest = Revocation.objects.order_by("-id").values_list("task_id", "id")[:REMEMBERED]
+        revoked.add(dict(list(latest)[::-1]))
         revoked.stamps = RevokedStamps((name, value) for _, name, value, _ in _rows())
     except DatabaseError as error:
         logger.error("The revocations can't be read yet; the node will tell them: %s", error)  # noqa: TRY400
@@ -39,7 +40,7 @@ def _rows() -> list[tuple[int, str, str, bool]]:
 
 
 class RevocationWatch:
-    """Gives a node the rows of revoked tasks that are new to it, a chunk at a time.
+    """Gives a node the rows of revoked tasks that are new to it, a chunk at a time, the latest first.
 
     Numbers alone don't tell: a row of a long transaction comes after rows with larger ones. So a number counts as past only when it
     has been known for ``LONGEST_TRANSACTION``.
@@ -58,7 +59,9 @@ class RevocationWatch:
         seen = rows.aggregate(count=Count("id"), last=Max("id"))
         if seen == self._seen:
             return []
-        new = [number for number in rows.order_by("id").values_list("id", flat=True) if number not in self._known]
+        # Whoever revokes a task now must not wait until all that was revoked before this node began has been told.
+        latest = rows.order_by("-id").values_list("id", flat=True)[:REMEMBERED]
+        new = [number for number in latest if number not in self._known]
         if len(new) <= CHUNK:
             self._seen = seen
         found = list(Revocation.objects.filter(id__in=new[:CHUNK]).order_by("id").values_list("id", "task_id", "terminate", "signal"))

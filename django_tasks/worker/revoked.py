@@ -2,10 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from django_tasks.messages import LIFTED, TaskMessage
 from django_tasks.serializers import dumps_json, loads_json
+
+
+#: Revoked tasks that a process knows, the latest ones.
+REMEMBERED: Final = 50_000
 
 
 class RevokedStamps:
@@ -43,7 +47,7 @@ def _comparable(value: Any) -> Hashable:
 class RevokedTasks:
     """Ids, the oldest forgotten first once ``limit`` is reached. Only admission and the command handler use it."""
 
-    def __init__(self, limit: int = 50_000) -> None:
+    def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
         self._ids: OrderedDict[str, int] = OrderedDict()
         #: Whether all that was revoked before the worker started has been read.
@@ -54,8 +58,9 @@ class RevokedTasks:
     def add(self, revocations: Mapping[str, int]) -> None:
         """Remember these ids, each with the number of its revocation; later ones have larger numbers."""
         for task_id, number in revocations.items():
-            self._ids[task_id] = number
-            self._ids.move_to_end(task_id)
+            if self._ids.get(task_id, -1) < number:
+                self._ids[task_id] = number
+                self._ids.move_to_end(task_id)
         while len(self._ids) > self._limit:
             self._ids.popitem(last=False)
 

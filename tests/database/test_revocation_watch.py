@@ -56,6 +56,16 @@ def test_many_rows_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(watch.look()) for _ in range(4)] == [3, 3, 1, 0]
 
 
+def test_what_is_revoked_now_does_not_wait_for_what_was_revoked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that starts where thousands have been revoked must pass on at once what is revoked from then on."""
+    monkeypatch.setattr(revocations, "CHUNK", 3)
+    revoke_tasks([f"old-{number}" for number in range(20)])
+    watch = RevocationWatch()
+    watch.look()
+    revoke_tasks(["now"], terminate=True)
+    assert "now" in ids(watch.look())
+
+
 def test_what_has_been_known_for_long_is_not_read_again(monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any) -> None:
     """A look at nothing new is one query, which counts the rows of the last minutes only."""
     now = 1000.0
