@@ -7,7 +7,6 @@ from typing import Any, Final
 from django_tasks.messages import LIFTED, TaskMessage
 from django_tasks.serializers import dumps_json, loads_json
 
-
 #: Revoked tasks that a process knows, the latest ones.
 REMEMBERED: Final = 50_000
 
