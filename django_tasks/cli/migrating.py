@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.operations.migrating import Finding, Report, Severity, check_project
+from django_tasks.operations.migrating.reading import lines_of
 
 #: What says that a folder is where a project begins.
 _TOPS = (".git", "manage.py", "pyproject.toml")
@@ -85,8 +86,24 @@ def _diff(report: Report) -> Iterator[str]:
     for path, text in report.texts.items():
         edits = {finding.edit.first: finding.edit for finding in report.findings if finding.path == path and finding.edit}
         if edits:
-            before = text.splitlines()
+            before = [f"{line}\n" for line in lines_of(text)]
+            if not text.endswith(("\n", "\r")):
+                before[-1] = before[-1].removesuffix("\n")
             after = list(before)
             for _, edit in sorted(edits.items(), reverse=True):
-                after[edit.first - 1 : edit.last] = edit.lines
-            yield from difflib.unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm="")
+                # As the lines of this file end; the last one as that of the file may.
+                *others, last = edit.lines
+                ending = "\r\n" if "\r\n" in text else "\n"
+                after[edit.first - 1 : edit.last] = [*(line + ending for line in others), last + _ending(before[edit.last - 1])]
+            yield from _lines(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))
+
+
+def _ending(line: str) -> str:
+    return line[len(line.rstrip("\r\n")) :]
+
+
+def _lines(patch: Iterable[str]) -> Iterator[str]:
+    for line in patch:
+        yield line.removesuffix("\n")
+        if not line.endswith("\n"):
+            yield "\\ No newline at end of file"

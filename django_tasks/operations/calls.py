@@ -107,7 +107,7 @@ def parse_arguments(text: str, kind: type, what: str) -> Any:
     try:
         json.loads(text)
     except json.JSONDecodeError as error:
-        line = error.doc.splitlines()[error.lineno - 1] if error.doc else ""
+        line = error.doc.split("\n")[error.lineno - 1]
         raise BadArguments(f"{what} is no JSON: {error.msg}, here:\n  {line}\n  {' ' * (error.colno - 1)}^") from error
     try:
         value = loads_json(text)

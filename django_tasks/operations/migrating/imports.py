@@ -1,17 +1,19 @@
 """What a project imports of Celery and the packages around it, and the lines to write instead."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from django_tasks.operations.migrating.celeryapps import Apps, absolute_module, dotted, nodes
 from django_tasks.operations.migrating.findings import Edit, Finding, Severity
 from django_tasks.operations.migrating.names import Target, advice, counterpart, is_celerys, module_counterpart, prefixes
 from django_tasks.operations.migrating.reading import Source
+from django_tasks.operations.migrating.scopes import Names, scoped
 
 
 def check_imports(source: Source, apps: Apps) -> Iterator[Finding]:
     """Report every import of Celery's, and of an app that the project makes; then what is reached through ``import celery``."""
-    whole: set[str] = set()
+    whole: dict[str, str] = {}
+    brought: set[ast.AST] = set()
     for node in nodes(source):
         if isinstance(node, ast.ImportFrom):
             module = absolute_module(node, source)
@@ -23,9 +25,13 @@ def check_imports(source: Source, apps: Apps) -> Iterator[Finding]:
             for alias in node.names:
                 if is_celerys(alias.name):
                     yield _check_import(source, node, alias)
+                    brought.add(node)
                     if alias.asname is None:
-                        whole.add(alias.name.split(".")[0])
-    yield from _check_chains(source, whole)
+                        root = alias.name.split(".")[0]
+                        whole[root] = root
+                    elif module_counterpart(alias.name) is not None:
+                        whole[alias.asname] = alias.name
+    yield from _check_chains(source, whole, scoped(source, frozenset(whole), frozenset(brought)))
 
 
 def _check_from(source: Source, node: ast.ImportFrom) -> Iterator[Finding]:
@@ -114,22 +120,35 @@ def _check_import(source: Source, node: ast.Import, alias: ast.alias) -> Finding
     return Finding(path=source.shown, line=node.lineno, what=what, instead=instead, severity=Severity.CHANGE, edit=edit)
 
 
-def _check_chains(source: Source, roots: set[str]) -> Iterator[Finding]:
-    """Report ``celery.signals.task_failure`` and the like, each where it stands; of a chain only its longest form."""
+def _check_chains(source: Source, roots: Mapping[str, str], names: Names) -> Iterator[Finding]:
+    """Report ``celery.signals.task_failure`` and the like, each where it stands; of a chain only its longest form.
+
+    ``roots`` are the names that modules of Celery have here. Of one with a name of its own, only what the module of ours has not.
+    """
     inner = {id(node.value) for node in nodes(source) if isinstance(node, ast.Attribute)}
     for node in nodes(source):
         if isinstance(node, ast.Attribute) and id(node) not in inner:
             chain = dotted(node)
-            if chain.split(".")[0] in roots and chain != "celery.Celery":
-                yield _check_chain(source, node.lineno, chain)
+            bound, _, rest = chain.partition(".")
+            if bound not in names.at(node.lineno):
+                continue
+            module, whole = roots[bound], f"{roots[bound]}.{rest}"
+            if whole != "celery.Celery" and (bound == module or not _is_ours(module, rest)):
+                yield _check_chain(source, node.lineno, chain, whole)
 
 
-def _check_chain(source: Source, line: int, chain: str) -> Finding:
+def _is_ours(module: str, names: str) -> bool:
+    """Whether the module of ours that takes the place of Celery's has the first of these names, too."""
+    first = names.partition(".")[0]
+    return counterpart(module, first) == (module_counterpart(module), first)
+
+
+def _check_chain(source: Source, line: int, what: str, chain: str) -> Finding:
     for prefix in prefixes(chain):
         module, _, name = prefix.rpartition(".")
         target = counterpart(module, name) if module else None
         if target is not None:
             instead = ".".join([*target]) + chain.removeprefix(prefix)
-            return Finding(path=source.shown, line=line, what=chain, instead=instead, severity=Severity.CHANGE)
+            return Finding(path=source.shown, line=line, what=what, instead=instead, severity=Severity.CHANGE)
     told = advice(chain.rpartition(".")[0], chain.rpartition(".")[2])
-    return Finding(path=source.shown, line=line, what=chain, instead=told.text, severity=told.severity)
+    return Finding(path=source.shown, line=line, what=what, instead=told.text, severity=told.severity)

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Final
 
 from django_tasks.operations.migrating.parsing import parse
 
+_ENDS: Final = re.compile(r"\n|\r(?!\n)")
 #: Largest file that is read, in bytes: what is larger was not written by hand.
 LARGEST: Final = 1_000_000
 
@@ -70,8 +72,14 @@ class Source:
 
     def line(self, number: int) -> str:
         """Return a line, counted from 1."""
-        lines = self.text.splitlines()
+        lines = lines_of(self.text)
         return lines[number - 1] if 1 <= number <= len(lines) else ""
+
+
+def lines_of(text: str) -> list[str]:
+    """Split a text into the lines that Python and editors count: a form feed is no end of one. A line may end in a carriage return."""
+    lines = _ENDS.split(text)
+    return lines if lines[-1] else lines[:-1]
 
 
 def sources(roots: Iterable[Path]) -> Iterator[Source]:

@@ -52,7 +52,7 @@ def _stored(node: ast.AST, apps: frozenset[ast.AST]) -> Iterator[str]:
         yield from (alias.asname or alias.name for alias in node.names)
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
         yield node.id
-    elif isinstance(node, ast.ExceptHandler) and node.name:
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler) and node.name:
         yield node.name
     if not isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
         for child in ast.iter_child_nodes(node):

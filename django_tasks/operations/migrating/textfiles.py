@@ -7,7 +7,7 @@ from typing import Final
 
 from django_tasks.operations.migrating.commandlines import command_in, translate, words
 from django_tasks.operations.migrating.findings import Finding, Severity, masked
-from django_tasks.operations.migrating.reading import Source
+from django_tasks.operations.migrating.reading import Source, lines_of
 
 #: Lines that one command is looked for over, where it doesn't stand on one.
 _LONGEST: Final = 30
@@ -39,7 +39,7 @@ def check_text(source: Source) -> Iterator[Finding]:
         return
     is_requirements = _REQUIREMENTS.search(source.shown) is not None
     severity = Severity.LOOK if PurePath(source.shown).suffix in _PROSE else Severity.CHANGE
-    lines = source.text.splitlines()
+    lines = [line.removesuffix("\r") for line in lines_of(source.text)]
     for number, (shown, command) in _commands(lines):
         for ours in translate(command):
             if severity is Severity.LOOK and shown in _SERVICES:
