@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from copy import deepcopy
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
+from django_tasks.canvas.asynccalls import AsyncCalls
 from django_tasks.canvas.calls import listed, warn_of_sending
 from django_tasks.canvas.dispatch import send_call
 from django_tasks.canvas.texts import call_text
@@ -18,7 +19,7 @@ Kind: TypeAlias = "type[Signature[Any]]"
 S = TypeVar("S", bound=Kind)
 
 
-class Signature(WireForm, Generic[R]):
+class Signature(WireForm, AsyncCalls[R]):
     """A task with some or all of its arguments, and the options to call it with.
 
     Made by ``task.s(...)``, ``task.si(...)`` or ``signature(name, args, kwargs)``; combined with ``|``, ``group`` and

@@ -88,6 +88,8 @@ async def from_async_code() -> None:
     assert_type(await add.adelay(1), AsyncResult[int])
     assert_type(await add.aapply_async((1,), countdown=3), AsyncResult[int])
     assert_type(await (await add.adelay(1)).aget(), int)
+    assert_type(await add.s(1).adelay(2), AsyncResult[int])
+    await (await group(add.s(1), add.s(2)).aapply_async(countdown=3)).aget()
 
 
 # Wrong calls are found before they are made.

@@ -1,5 +1,7 @@
 """Calling signatures: options of chains, groups and chords, what may be a part of them, and runs in eager mode."""
 
+import asyncio
+
 import pytest
 
 from django_tasks.canvas import Signature, chain, chord, group, maybe_signature, signature
@@ -203,3 +205,21 @@ def test_what_the_operator_makes(left, right, kinds):
         assert [task.subtask_type for task in outcome.tasks] == inner
     elif kind == "chord":
         assert outcome.body.subtask_type == inner
+
+
+def test_workflows_are_sent_from_async_code(world, note):
+    """``adelay`` and ``aapply_async`` of signatures, chains, groups and chords send what ``delay`` and ``apply_async`` do."""
+
+    async def send():
+        return [
+            await note.s(1).adelay(2),
+            await (note.s(1) | note.s(2)).adelay(4),
+            await group(note.s(1), note.s(2)).aapply_async((10,), queue="slow"),
+            await chord([note.s(1), note.s(2)], note.si(7)).adelay(),
+        ]
+
+    call, steps, members, body = asyncio.run(send())
+    world.run()
+    assert (world.value(call), world.value(steps), world.value(body)) == (3, 7, 7)
+    assert [world.value(member) for member in members.results] == [11, 12]
+    assert {message.queue for message in world.ran if message.group == members.id} == {"slow"}
