@@ -109,6 +109,8 @@ def parse_arguments(text: str, kind: type, what: str) -> Any:
     except json.JSONDecodeError as error:
         line = error.doc.split("\n")[error.lineno - 1]
         raise BadArguments(f"{what} is no JSON: {error.msg}, here:\n  {line}\n  {' ' * (error.colno - 1)}^") from error
+    except (RecursionError, ValueError) as error:
+        raise BadArguments(f"{what} can't be read: {error}") from error
     try:
         value = loads_json(text)
     except DecodeError as error:

@@ -5,7 +5,6 @@ import subprocess
 
 import pytest
 
-from django_tasks.operations.calls import BadArguments, parse_arguments
 from tests.unit.migrating.projects import CHANGE, findings, run, said
 
 BEFORE, AFTER = "from celery import shared_task, uuid\n", "from django_tasks import shared_task\nfrom celery import uuid\n"
@@ -61,10 +60,3 @@ def test_a_function_within_that_is_called_app_is_no_app(tmp_path, inner):
     """Nor is a class."""
     text = f"from django_tasks import app\n\ndef test():\n    {inner}\n    app.amqp\n"
     assert said(tmp_path, text) == []
-
-
-@pytest.mark.parametrize("text", ["[1,\n", "\n", "", "[\f1,\n\n"])
-def test_arguments_that_end_too_soon(text):
-    """The line where it happened may be an empty one."""
-    with pytest.raises(BadArguments, match="no JSON"):
-        parse_arguments(text, list, "--args")
