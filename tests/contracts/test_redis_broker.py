@@ -20,7 +20,7 @@ from django_tasks.brokers import open_broker
 from django_tasks.brokers.broker import Broker
 from django_tasks.brokers.redis import RedisBroker, waiting
 from django_tasks.brokers.redis.consumer import RedisConsumer
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.exceptions import EncodeError, ImproperlyConfigured, OperationalError
 from django_tasks.messages import Disposition, Settlement
 from tests.services import SERVICES
 
@@ -99,6 +99,37 @@ def kombu_channel(prefix: str, **options: object) -> Iterator[Connection]:
 
 def acknowledge(consumer: RedisConsumer, deliveries) -> None:
     consumer.settle(settled(deliveries, Disposition.ACK))
+
+
+@pytest.mark.redis
+class TestManyAtOnce:
+    """They leave in pieces while the rest is still being written, and yet all of them or none."""
+
+    def test_all_arrive_in_order(self, opened):
+        """Thousands of messages, small and large, of two priorities, are all there, each list in its order."""
+        broker = opened()
+        sent = [envelope(str(number), body=b"x" * (number % 7 * 3000), priority=number % 2) for number in range(3000)]
+        broker.publish(sent)
+        with consuming(broker) as consumer:
+            received = []
+            while len(received) < len(sent) and (found := consumer.receive(1000, 1)):
+                received += found
+                acknowledge(consumer, found)
+        assert names(received) == [name for priority in (1, 0) for name in names_of(sent, priority)]
+
+    def test_what_cannot_be_written_stops_all(self, opened):
+        """One message that has no JSON, after thousands that have left already: nothing arrives, and the broker goes on."""
+        broker = opened()
+        good = [envelope(str(number)) for number in range(3000)]
+        with pytest.raises(EncodeError):
+            broker.publish([*good, envelope("bad", headers={"id": "bad", "what": object()})])
+        assert broker.size("default") == 0
+        broker.publish(good[:2])
+        assert broker.size("default") == 2
+
+
+def names_of(envelopes, priority: int) -> list[str]:
+    return [one.headers["id"] for one in envelopes if one.priority == priority]
 
 
 @pytest.mark.redis

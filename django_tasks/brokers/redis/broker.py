@@ -28,8 +28,8 @@ from django_tasks.urls import URL
 VISIBILITY_TIMEOUT: Final = 3600.0
 #: Seconds in which the server must answer, unless the transport options say otherwise.
 _SOCKET_TIMEOUT: Final = 60.0
-#: Messages, and bytes, that one command of a batch holds.
-_MESSAGES: Final = 1000
+#: Most messages, and bytes, that one command of a batch holds: the server reads it while the next is written.
+_MESSAGES: Final = 250
 _BYTES: Final = 4 * 1024 * 1024
 #: A delayed message that is due within these seconds is announced, so that nobody sleeps past it.
 _SOON: Final = 2.0
@@ -100,9 +100,8 @@ class RedisBroker(Broker):
         if len(envelopes) == 1 and envelopes[0].not_before is None:
             self._publish_one(envelopes[0])
             return
-        commands = list(self._commands(envelopes))
         with self._lines.line(f"Publishing {len(envelopes)} message(s)") as line:
-            line.transaction(commands)
+            line.transaction(self._commands(envelopes))
 
     def _publish_one(self, envelope: Envelope) -> None:
         place = self._place(envelope.queue, envelope.priority)
@@ -112,7 +111,7 @@ class RedisBroker(Broker):
 
     def _commands(self, envelopes: Sequence[Envelope]) -> Iterator[tuple[Any, ...]]:
         keys, now = self.keys, clock.now()
-        ready: defaultdict[str, list[bytes]] = defaultdict(list)
+        ready: defaultdict[str, _Part] = defaultdict(_Part)
         bells: set[str] = set()
         for envelope in envelopes:
             place, due = self._place(envelope.queue, envelope.priority), envelope.not_before
@@ -121,12 +120,15 @@ class RedisBroker(Broker):
             if due is not None and wait > 0:
                 yield "ZADD", keys.delayed(envelope.queue), due.timestamp(), place.label.encode() + b"\n" + payload
             else:
-                ready[place.ready].append(payload)
+                part = ready[place.ready]
+                if part.is_full(payload):
+                    yield "LPUSH", place.ready, *part.payloads
+                    part = ready[place.ready] = _Part()
+                part.add(payload)
             if wait < _SOON:
                 bells.add(place.bell)
-        for name, payloads in ready.items():
-            for part in _parts(payloads):
-                yield "LPUSH", name, *part
+        for name, part in ready.items():
+            yield "LPUSH", name, *part.payloads
         yield "SADD", keys.queues, *{envelope.queue for envelope in envelopes}
         for bell in bells:
             # One token is enough: whoever takes it, and leaves something behind, rings again.
@@ -234,17 +236,23 @@ class RedisBroker(Broker):
         self._lines.forget()
 
 
-def _parts(payloads: Sequence[bytes]) -> Iterator[list[bytes]]:
-    part: list[bytes] = []
-    size = 0
-    for payload in payloads:
-        if part and (len(part) >= _MESSAGES or size + len(payload) > _BYTES):
-            yield part
-            part, size = [], 0
-        part.append(payload)
-        size += len(payload)
-    if part:
-        yield part
+class _Part:
+    """Messages that one command will push."""
+
+    __slots__ = ("payloads", "size")
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.size = 0
+
+    def is_full(self, payload: bytes) -> bool:
+        """Whether this message belongs to the next part."""
+        return len(self.payloads) >= _MESSAGES or (self.size > 0 and self.size + len(payload) > _BYTES)
+
+    def add(self, payload: bytes) -> None:
+        """Take a message."""
+        self.payloads.append(payload)
+        self.size += len(payload)
 
 
 _brokers: weakref.WeakSet[RedisBroker] = weakref.WeakSet()

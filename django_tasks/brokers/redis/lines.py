@@ -4,16 +4,20 @@ redis-py's client looks up, times and traces each command, which takes longer th
 connection and reads the answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from django_tasks.exceptions import OperationalError
 from django_tasks.redisaccess import RedisServer
+
+#: Bytes from which commands leave before the rest is packed.
+_PIECE: Final = 64 * 1024
 
 
 class Line:
@@ -64,14 +68,17 @@ class Line:
         self.connection.connect()
         self._connected = True
 
-    def calls(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands together and return their answers; the first error among them is raised when all are read."""
-        connection = self.connection
+    def calls(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+        """Send commands together and return their answers; the first error among them is raised when all are read.
+
+        Many leave in pieces, as they are made, so that the server reads one while the next is written.
+        """
+        asked = _Packing(self.connection, commands)
         try:
             if not self._connected:
                 self._connect()
-            connection.send_packed_command(connection.pack_commands(commands))
-            answers = [self._answer() for _ in commands]
+            self.connection.send_packed_command(asked)
+            answers = [self._answer() for _ in range(asked.count)]
         except BaseException:
             self.close()
             raise
@@ -80,9 +87,9 @@ class Line:
                 raise answer
         return answers
 
-    def transaction(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def transaction(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
         """Carry out all commands or none, in one round trip. What is refused is raised, and nothing has happened."""
-        answers: list[Any] = self.calls([("MULTI",), *commands, ("EXEC",)])[-1]
+        answers: list[Any] = self.calls(chain((("MULTI",),), commands, (("EXEC",),)))[-1]
         for answer in answers:
             if isinstance(answer, ResponseError):
                 raise answer
@@ -111,6 +118,31 @@ class Line:
         self._connected = False
         with suppress(RedisError, OSError):
             self.connection.disconnect()
+
+
+class _Packing:
+    """Packs commands while they are sent, and counts them."""
+
+    __slots__ = ("_commands", "_connection", "count")
+
+    def __init__(self, connection: Any, commands: Iterable[Sequence[Any]]) -> None:
+        self._connection = connection
+        self._commands = commands
+        self.count = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        pack = self._connection.pack_command
+        pieces: list[bytes] = []
+        size = 0
+        for command in self._commands:
+            self.count += 1
+            for piece in pack(*command):
+                pieces.append(piece)
+                size += len(piece)
+            if size >= _PIECE:
+                yield b"".join(pieces)
+                pieces, size = [], 0
+        yield b"".join(pieces)
 
 
 class Loan:

@@ -2,8 +2,9 @@
 
 import json
 import os
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from binascii import Error as Base64Error
+from binascii import b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,21 +35,17 @@ class Parsed:
 def write(envelope: Envelope, priority: int) -> bytes:
     """Write an envelope as kombu does, with the priority as kombu is to see it. Each writing has a delivery tag of its own."""
     headers, own_headers = layers(envelope.headers)
-    properties, own_properties = layers(envelope.properties)
-    own = {name: value for name, value in own_properties.items() if name not in _WRITTEN_HERE}
+    properties, own = layers(envelope.properties)
+    if not _WRITTEN_HERE.isdisjoint(own):
+        own = {name: value for name, value in own.items() if name not in _WRITTEN_HERE}
     # By hand: base64 needs no escapes, so that the encoder needn't look at each character of a long body; and what messages
     # have in common is encoded once.
-    return b'{"body":"%b",%b"headers":%b%b,"properties":{%b%b"priority":%d,%b%b"}}' % (
-        b64encode(envelope.body),
-        _content(envelope.content_type, envelope.content_encoding),
-        dumps_json(own_headers)[:-1].encode(),
-        _rest(headers),
-        _members(own) if own else b"",
-        _way(properties, envelope.exchange or "", envelope.routing_key or envelope.queue),
-        priority,
-        _ENCODING,
-        _tags.next(),
-    )
+    return (
+        f'{{"body":"{b2a_base64(envelope.body, newline=False).decode()}",{_content(envelope.content_type, envelope.content_encoding)}'
+        f'"headers":{dumps_json(own_headers)[:-1]}{_rest(headers)},'
+        f'"properties":{{{_members(own) if own else ""}{_way(properties, envelope.exchange or "", envelope.routing_key or envelope.queue)}'
+        f'"priority":{priority},"body_encoding":"base64","delivery_tag":"{_tags.next()}"}}}}'
+    ).encode()
 
 
 class _Tags:
@@ -59,12 +56,12 @@ class _Tags:
 
     def begin(self) -> None:
         """Take another beginning: a forked child must not go on with its parent's."""
-        self._beginning = new_id().encode()
+        self._beginning = new_id()
         self._numbers = count()
 
-    def next(self) -> bytes:
+    def next(self) -> str:
         """Return one that was never used."""
-        return b"%b.%d" % (self._beginning, next(self._numbers))
+        return f"{self._beginning}.{next(self._numbers)}"
 
 
 _tags = _Tags()
@@ -72,28 +69,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_tags.begin)
 
 _WRITTEN_HERE: Final = _OF_A_PUBLISHING | {"delivery_info", "priority"}
-_ENCODING: Final = b'"body_encoding":"base64","delivery_tag":"'
 
 
 @lru_cache(maxsize=MOST_SHARED)
-def _content(content_type: str, content_encoding: str) -> bytes:
+def _content(content_type: str, content_encoding: str) -> str:
     return _members({"content-encoding": content_encoding, "content-type": content_type})
 
 
 @lru_cache(maxsize=MOST_SHARED)
-def _rest(shared: Shared) -> bytes:
+def _rest(shared: Shared) -> str:
     """What follows a message's own headers."""
-    return b"," + dumps_json(shared)[1:].encode() if shared else b"}"
+    return f",{dumps_json(shared)[1:]}" if shared else "}"
 
 
 @lru_cache(maxsize=MOST_SHARED)
-def _way(shared: Shared, exchange: str, routing_key: str) -> bytes:
+def _way(shared: Shared, exchange: str, routing_key: str) -> str:
     rest = {name: value for name, value in shared.items() if name not in _WRITTEN_HERE}
     return _members({**rest, "delivery_info": {"exchange": exchange, "routing_key": routing_key}})
 
 
-def _members(entries: dict[str, Any]) -> bytes:
-    return dumps_json(entries)[1:-1].encode() + b","
+def _members(entries: Mapping[str, Any]) -> str:
+    return f"{dumps_json(entries)[1:-1]},"
 
 
 def read(payload: bytes, queue: str, label: str, keys: Keys) -> Parsed:
