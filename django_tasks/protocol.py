@@ -8,12 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
+from operator import attrgetter, is_
 from typing import Any, Final
 
 from django_tasks import clock
 from django_tasks.exceptions import EncodeError, InvalidTaskError, SoftTimeLimitExceeded
 from django_tasks.layered import MOST_SHARED, Layered, Shared
 from django_tasks.messages import DELIVERY_COUNT, NOTHING, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
+from django_tasks.records import maker
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, serializer_of
 
 #: Most characters of ``argsrepr`` and ``kwargsrepr``.
@@ -41,8 +43,8 @@ def encode(messages: Sequence[TaskMessage], destinations: Sequence[Destination],
     ``origin`` names the sending process where a message doesn't. A message's own headers lie beside the protocol's;
     one with the name of a protocol header gives way to it. Raises EncodeError, naming the task, for arguments that can't be serialized.
     """
-    bodies = _Bodies()
-    return [_encode(message, destination, origin, bodies) for message, destination in zip(messages, destinations, strict=True)]
+    row = _Row(origin)
+    return [row.encode(message, destination) for message, destination in zip(messages, destinations, strict=True)]
 
 
 def decode(envelope: Envelope, *, accept: Collection[str]) -> TaskMessage:
@@ -65,14 +67,55 @@ def decode(envelope: Envelope, *, accept: Collection[str]) -> TaskMessage:
     return _decode_version_1(envelope, body)
 
 
-class _Bodies:
-    """Writes bodies. What follows a call is written once for messages in a row that have it in common, as parts of a chord do."""
+class _Row:
+    """Messages in a row. What neighbours have in common, as members of a group do, is worked out once."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._common: tuple[Any, ...] = ()
+        self._destination: Destination | None = None
         self._embed: Mapping[str, Any] = NOTHING
         self._embed_json = _NO_EMBED_JSON
 
-    def write(self, message: TaskMessage, kwargs: dict[str, Any], destination: Destination) -> tuple[bytes, str, str, str | None]:
+    def encode(self, message: TaskMessage, destination: Destination) -> Envelope:
+        """Turn the next message into an envelope."""
+        common = _COMMON(message)
+        # The same objects: equal ones may look different in JSON, as True and 1 do.
+        if destination is not self._destination or not all(map(is_, common, self._common)):
+            self._turn_to(message, destination)
+            self._common, self._destination = common, destination
+        kwargs = message.kwargs
+        if type(kwargs) is not dict:
+            kwargs = dict(kwargs)
+        body, content_type, content_encoding, compression = self._body(message, kwargs, destination)
+        own = _own_headers(message, kwargs)
+        if self._times:
+            own.update(self._times)
+        if compression is not None:
+            own["compression"] = compression
+        return _envelope(
+            body=body,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            headers=Layered(self._headers, own),
+            properties=Layered(self._properties, {"correlation_id": message.id, **self._expiration}),
+            queue=destination.queue,
+            priority=destination.priority,
+            not_before=message.eta,
+            exchange=destination.exchange,
+            routing_key=destination.routing_key,
+        )
+
+    def _turn_to(self, message: TaskMessage, destination: Destination) -> None:
+        eta, expires = message.eta, message.expires
+        self._headers = _shared_headers(message, self._origin)
+        way = destination.exchange, destination.routing_key
+        self._properties = _remembered(_shared_properties, message.reply_to or "", *way, destination.priority)
+        self._times = {"eta": eta and eta.isoformat(), "expires": expires and expires.isoformat()} if _is_timed(message) else {}
+        left = None if expires is None else (expires - clock.now()).total_seconds()
+        self._expiration = {} if left is None else {"expiration": str(max(0, int(left * 1000)))}
+
+    def _body(self, message: TaskMessage, kwargs: dict[str, Any], destination: Destination) -> tuple[bytes, str, str, str | None]:
         """Return a body, its content type and encoding, and the content type of its compression."""
         try:
             if destination.serializer == "json" and destination.compression is None:
@@ -91,28 +134,14 @@ class _Bodies:
 
 
 _NO_EMBED_JSON: Final = dumps_json(_NO_EMBED)
-
-
-def _encode(message: TaskMessage, destination: Destination, origin: str, bodies: _Bodies) -> Envelope:
-    kwargs = message.kwargs
-    if type(kwargs) is not dict:
-        kwargs = dict(kwargs)
-    body, content_type, content_encoding, compression = bodies.write(message, kwargs, destination)
-    own = _own_headers(message, kwargs)
-    if compression is not None:
-        own["compression"] = compression
-    return Envelope(
-        body=body,
-        content_type=content_type,
-        content_encoding=content_encoding,
-        headers=Layered(_shared_headers(message, origin), own),
-        properties=_properties(message, destination),
-        queue=destination.queue,
-        priority=destination.priority,
-        not_before=message.eta,
-        exchange=destination.exchange,
-        routing_key=destination.routing_key,
-    )
+_envelope: Final = maker(Envelope)
+# fmt: off
+#: What of a message goes into the layers that it shares, or is written by them.
+_COMMON: Final = attrgetter(
+    "task", "shadow", "group", "retries", "time_limit", "soft_time_limit", "origin", "ignore_result", "replaced_task_nesting",
+    "eta", "expires", "stamped_headers", "stamps", "reply_to",
+)
+# fmt: on
 
 
 def _own_headers(message: TaskMessage, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -124,10 +153,6 @@ def _own_headers(message: TaskMessage, kwargs: dict[str, Any]) -> dict[str, Any]
         "argsrepr": _cut_repr(message.args) if message.argsrepr is None else message.argsrepr,
         "kwargsrepr": _cut_repr(kwargs) if message.kwargsrepr is None else message.kwargsrepr,
     }
-    if _is_timed(message):
-        eta, expires = message.eta, message.expires
-        own["eta"] = None if eta is None else eta.isoformat()
-        own["expires"] = None if expires is None else expires.isoformat()
     if _is_stamped(message):
         own["stamped_headers"] = None if message.stamped_headers is None else list(message.stamped_headers)
         own["stamps"] = dict(message.stamps)
@@ -202,15 +227,6 @@ def _headers(
     if not stamped:
         headers.update(stamped_headers=None, stamps={})
     return headers
-
-
-def _properties(message: TaskMessage, destination: Destination) -> Layered:
-    own = {"correlation_id": message.id}
-    if message.expires is not None:
-        left = (message.expires - clock.now()).total_seconds()
-        own["expiration"] = str(max(0, int(left * 1000)))
-    way = destination.exchange, destination.routing_key
-    return Layered(_remembered(_shared_properties, message.reply_to or "", *way, destination.priority), own)
 
 
 @lru_cache(maxsize=MOST_SHARED, typed=True)

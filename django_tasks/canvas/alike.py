@@ -1,17 +1,16 @@
 """Many calls of one task at once: what large groups mostly are."""
 
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from django_tasks.canvas.calls import build_message
 from django_tasks.canvas.dispatch import send_all
 from django_tasks.canvas.signatures import Signature
 from django_tasks.messages import TaskMessage, new_ids
+from django_tasks.records import copier
 from django_tasks.result import AsyncResult
 
-#: Fields that differ from call to call.
-_OWN: Final = frozenset({"id", "args", "kwargs", "root_id", "group_index"})
+_copy: Final = copier(TaskMessage, "id", "args", "kwargs", "root_id", "group_index")
 
 
 def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> list[Any] | None:
@@ -25,7 +24,6 @@ def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> li
         return None
     check = target.check_arguments if target.typing else None
     template = build_message(target.name, (), {}, {**target.call_options((), {}, options), "group_index": 0})
-    shared = _shared(template)
     root_id = None if template.root_id == template.id else template.root_id
     messages: list[TaskMessage] = []
     results: list[Any] = []
@@ -33,7 +31,7 @@ def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> li
         args, kwargs = member["args"], member["kwargs"]
         if check is not None:
             check(*args, **kwargs)
-        messages.append(TaskMessage(id=task_id, args=args, kwargs=kwargs, root_id=root_id or task_id, group_index=index, **shared))
+        messages.append(_copy(template, task_id, args, kwargs, root_id or task_id, index))
         result: AsyncResult[Any] = AsyncResult(task_id, task_name=target.name)
         if template.ignore_result:
             result.ignored = True
@@ -44,14 +42,3 @@ def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> li
 
 def _is_plain(member: Signature[Any], name: str) -> bool:
     return type(member) is Signature and member["task"] == name and not member["options"] and member["subtask_type"] is None
-
-
-def _shared(template: TaskMessage) -> dict[str, Any]:
-    # Defaults are left out: naming them would only cost time.
-    found = {}
-    for one in fields(TaskMessage):
-        value = getattr(template, one.name)
-        default = one.default if one.default is not MISSING else one.default_factory() if one.default_factory is not MISSING else MISSING
-        if one.name not in _OWN and value is not default and value != default:
-            found[one.name] = value
-    return found

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 import pytest
 
 from django_tasks.messages import Envelope, TaskMessage
-from django_tasks.records import quick
+from django_tasks.records import copier, maker, quick
 
 
 @quick
@@ -69,6 +69,28 @@ def test_still_a_dataclass():
         assert again == one
     deep = copy.deepcopy(Named(id="a", many=[1]))
     assert deep.many == [1]
+
+
+def test_makers():
+    """A maker takes and returns what the class does, and refuses what the class refuses."""
+    make, place = maker(Named), maker(Placed)
+    assert make(id="a", many=[1]) == Named(id="a", many=[1])
+    assert make(id="a").many is not make(id="b").many
+    assert place("x", number=9) == Placed("x", 9)
+    assert type(place("x")) is Placed
+    for wrong in (make, lambda: make("a"), lambda: make(id="a", other=1), place):
+        with pytest.raises(TypeError):
+            wrong()
+
+
+def test_copiers():
+    """A copier returns what replace() does, and leaves alone what it copies."""
+    one = Named(id="a", number=7, many=[1])
+    other = copier(Named, "number", "id")(one, 8, "b")
+    assert other == replace(one, id="b", number=8) == Named(id="b", number=8, many=[1])
+    assert (one.id, one.number) == ("a", 7)
+    with pytest.raises(FrozenInstanceError):
+        other.id = "c"
 
 
 def test_what_it_is_not_for():
