@@ -12,6 +12,7 @@ from django_tasks.canvas import Signature, signature
 from django_tasks.canvas.calls import warn_of_sending
 from django_tasks.canvas.dispatch import send_call
 from django_tasks.canvas.givenconnections import refuse_other_brokers
+from django_tasks.canvas.optionvalues import refuse_call
 from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS
 from django_tasks.context import CurrentTask, current_task
@@ -21,6 +22,7 @@ from django_tasks.result.revocation import revoke_stamped, revoke_tasks
 from django_tasks.result_backends.backend import ResultBackend
 from django_tasks.tasks import Task as AnyTask
 from django_tasks.tasks import register, shared_task, task_name
+from django_tasks.tasks.periodic import periodic_entry
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -159,7 +161,7 @@ class Control:
                 "revoke(destination=...) comes in a later release; without it every worker is told. Nothing was revoked"
             )
         given: Any = task_id
-        several = isinstance(given, Iterable) and not isinstance(given, str)
+        several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
         revoke_tasks(list(given) if several else [given], terminate=terminate, signal=signal)
 
     def revoke_by_stamped_headers(
@@ -279,9 +281,7 @@ class App:
         It is sent in eager mode, too; AlwaysEagerIgnored, a warning, says so.
         """
         warn_of_sending("send_task()")
-        given: Any = name
-        if not isinstance(given, str) or not given:
-            raise TypeError(f"send_task() takes a task's name, as 'shop.tasks.pack', not {name!r}; nothing was sent")
+        refuse_call("send_task()", name, args, kwargs)
         args, kwargs, call_options = tuple(args or ()), dict(kwargs or {}), dict(options)
         known = registry.find(name)
         if known is not None:
@@ -320,17 +320,11 @@ class App:
     ) -> str:
         """Let beat send a task by a schedule: ``app.add_periodic_task(crontab(hour=4), report.s())``.
 
-        Call it in a receiver of ``on_after_finalize``. Returns the entry's name; the same name replaces the entry.
+        Call it in a receiver of ``on_after_finalize``. Returns the entry's name; the same name replaces the entry. Raises TypeError and
+        ValueError for what beat could not schedule, and for arguments that the task doesn't take.
         """
-        call = sig.clone(args, kwargs) if isinstance(sig, Signature) else signature(sig, tuple(args), dict(kwargs or {}))
-        key = name or repr(call)
-        periodic_tasks[key] = {
-            "task": call.task,
-            "schedule": schedule,
-            "args": call.args,
-            "kwargs": call.kwargs,
-            "options": {**call.options, **opts},
-        }
+        key, entry = periodic_entry(schedule, sig, args, kwargs, name, opts)
+        periodic_tasks[key] = entry
         return key
 
     # ---- starting

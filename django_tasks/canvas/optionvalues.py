@@ -71,6 +71,9 @@ def _are_links(value: Any) -> bool:
     return all(isinstance(link, Mapping) and isinstance(link.get("task"), str) for link in links)
 
 
+# As tuples: a union is built anew for each call.
+_ARGS: Final = (list, tuple, type(None))
+_KWARGS: Final = (dict, type(None), Mapping)
 _LIMIT: Final = "a number of seconds, 0 or more"
 _LINKS: Final = "a signature, as task.s(...) makes it, or a list of them"
 _TEXT: Final = "text"
@@ -106,6 +109,17 @@ def refuse_values(name: str, options: Mapping[str, Any]) -> None:
         accepts, takes = VALUES[option]
         if value is not None and not accepts(value):
             raise TypeError(f"{name}: {option} takes {takes}, not {value!r:.200}{_hint(option, value)}; nothing was sent")
+
+
+def refuse_call(what: str, name: Any, args: Any, kwargs: Any) -> None:
+    """Raise TypeError for what is no task's name, or no arguments; ``what`` says who asks."""
+    if not is_task_name(name):
+        takes = f"a task's name, as 'shop.tasks.pack', which is text of at most {LONGEST_ID} printable characters"
+        raise TypeError(f"{what} takes {takes}, not {name!r:.300}; nothing was sent")
+    if not isinstance(args, list | tuple | None) or not isinstance(kwargs, Mapping | None):
+        raise TypeError(
+            f"{what} takes args as a list or tuple and kwargs as a mapping, not {args!r:.100} and {kwargs!r:.100}; nothing was sent"
+        )
 
 
 def _hint(option: str, value: Any) -> str:

@@ -204,7 +204,7 @@ class TestPeriodicTasks:
         """Without a name the call itself is the name; tasks and more arguments are taken, too."""
 
         @app.task(name="a.tick")
-        def tick(x):
+        def tick(x, y=0):
             pass
 
         key = app.add_periodic_task(5, tick, (1,))
