@@ -74,7 +74,7 @@ class Plan:
     def of(cls, task: Any) -> "Plan":
         """Read a task object."""
         hooks = [_overridden(task, name) for name in ("before_start", "on_success", "on_failure", "on_retry", "after_return")]
-        return cls(task, getattr(task, "call_target", task.run), bool(task.is_async), *hooks)
+        return cls(task, task.call_target, bool(task.is_async), *hooks)
 
 
 def _overridden(task: Any, name: str) -> Callable[..., None] | None:
@@ -124,7 +124,7 @@ class Executor:
     def plan(self, task: Any) -> Plan:
         """Return what is known of the task, read on first use."""
         plan = self._plans.get(id(task))
-        if plan is None or plan.task is not task:
+        if plan is None or plan.call is not task.call_target:
             plan = self._plans[id(task)] = Plan.of(task)
         return plan
 

@@ -91,6 +91,17 @@ def test_links_chains_and_chords_run_as_in_a_worker(queue):
     assert (sorted(seen), steps.get(timeout=0), body.get(timeout=0)) == ([2, 12], 12, 6)
 
 
+def test_mocks_of_run_are_called(queue):
+    """A test's mock of a task's function stands for it in eager mode and in run_pending(), too, as long as the block lasts."""
+    assert add.apply((1, 2)).get() == 3
+    with mock.patch.object(add, "run", return_value=7) as run:
+        result = add.delay(1, 2)
+        queue.run_pending()
+        assert (add(1, 2), add.apply((1, 2)).get(), result.get(timeout=0)) == (7, 7, 7)
+    assert run.call_args_list == [mock.call(1, 2)] * 3
+    assert add.apply((1, 2)).get() == 3
+
+
 def test_one_generation_at_a_time(queue):
     """until_empty=False leaves what the run itself has published, limit what is beyond it."""
     chain(note.s(1), note.si(2)).delay()
