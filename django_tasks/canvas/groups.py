@@ -154,11 +154,12 @@ class group(Signature[list[Any]]):
     _freeze = freeze
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> "group":
-        """Give the members growing countdowns: start, start + step … up to stop; returns the group itself."""
+        """Give the members growing countdowns: start, start + step … as far as ``stop`` allows; returns the group itself."""
         countdown = start
         for task in self.tasks:
             task.set(countdown=countdown)
-            countdown = countdown + step if stop is None else min(countdown + step, stop)
+            if not stop or countdown + step <= stop:
+                countdown += step
         return self
 
     # ---- changing it
