@@ -75,7 +75,7 @@ class CacheResultBackend(ResultBackend):
         with self._reaching(f"Storing {len(changed)} result(s)") as cache:
             self._write(cache, changed)
 
-    def _write(self, cache: BaseCache, entries: Mapping[str, str]) -> None:
+    def _write(self, cache: BaseCache, entries: Mapping[str, Any]) -> None:
         failed = cache.set_many(dict(entries), timeout=self._timeout)
         if failed:
             raise OperationalError(
@@ -156,61 +156,74 @@ class CacheResultBackend(ResultBackend):
             if meta.group_id is not None and meta.status in states.READY_STATES:
                 groups.setdefault(meta.group_id, []).append(meta)
         with self._reaching("Counting chord parts") as cache:
-            found = [self._count(cache, group_id, parts) for group_id, parts in groups.items()]
-        return [ready for ready in found if ready is not None]
+            return self._claimed(cache, self._count(cache, self._placed(cache, groups)))
 
-    def _count(self, cache: BaseCache, group_id: str, parts: Sequence[ResultMeta]) -> ReadyChord | None:
-        key = _GROUP + group_id
-        if not self._place(cache, key, parts):
-            return None  # complete, failed, or nobody's
-        known = cache.get_many([f"{key}.s", f"{key}.n", f"{key}.body", key])
-        if len(known.keys() - {key}) < 3:
-            return None
-        size, places, body = known[f"{key}.s"], known[f"{key}.n"], known[f"{key}.body"]
-        failed = any(part.status != states.SUCCESS for part in parts)
-        if places < size and not failed:
-            return None
+    def _placed(self, cache: BaseCache, groups: Mapping[str, Sequence[ResultMeta]]) -> dict[str, Sequence[ResultMeta]]:
+        """Give the parts their places; return those of chords that are open, by the chord's key."""
+        placed: dict[str, Sequence[ResultMeta]] = {}
+        entries: dict[str, str] = {}
+        for group_id, parts in groups.items():
+            # A ValueError: complete, failed, or nobody's.
+            with suppress(ValueError):
+                for part in parts:
+                    place = cache.incr(f"{_GROUP}{group_id}.n")
+                    entries[f"{_GROUP}{group_id}.p{place}"] = dumps_json([part.group_index, part.task_id])
+                placed[_GROUP + group_id] = parts
+        self._write(cache, entries)
+        return placed
+
+    def _count(self, cache: BaseCache, placed: Mapping[str, Sequence[ResultMeta]]) -> list[ReadyChord]:
+        """Return the chords that are complete, or have failed, whoever has claimed them."""
+        known = cache.get_many([name for key in placed for name in (f"{key}.s", f"{key}.n", f"{key}.body", key)])
+        ended = [key for key, parts in placed.items() if _may_have_ended(key, parts, known)]
+        places = {key: [f"{key}.p{place}" for place in range(1, known[f"{key}.n"] + 1)] for key in ended}
         # A part that is delivered twice has two places, and a place may be empty for a moment: only what lies there counts.
-        lying = cache.get_many([f"{key}.p{place}" for place in range(1, places + 1)])
-        positions = {task_id: position for position, task_id in map(loads_json, lying.values())}
-        found = {**{meta.task_id: meta for meta in parts}, **self.fetch(positions)}
-        ordered = collected(group_id, positions, found)
-        # As it is kept: a part that was done well, and failed when it ran again, has not failed.
-        if len(positions) < size and all(part.status == states.SUCCESS for part in ordered):
-            return None
-        # Whole seconds: Memcached knows no others.
-        if not cache.add(f"{key}.claim", 1, timeout=math.ceil(claim_patience())):
-            return None
-        return ReadyChord(group_id, loads_json(body), ordered, _members(known.get(key)))
+        lying = cache.get_many([name for names in places.values() for name in names])
+        positions = {
+            key: {task_id: position for position, task_id in (loads_json(lying[name]) for name in names if name in lying)}
+            for key, names in places.items()
+        }
+        found = {meta.task_id: meta for key in ended for meta in placed[key]}
+        found |= self.fetch({task_id for of_one in positions.values() for task_id in of_one})
+        ready = []
+        for key in ended:
+            group_id = key.removeprefix(_GROUP)
+            ordered = collected(group_id, positions[key], found)
+            # As it is kept: a part that was done well, and failed when it ran again, has not failed.
+            if len(ordered) >= known[f"{key}.s"] or any(part.status != states.SUCCESS for part in ordered):
+                ready.append(ReadyChord(group_id, loads_json(known[f"{key}.body"]), ordered, _members(known.get(key))))
+        return ready
 
-    def _place(self, cache: BaseCache, key: str, parts: Sequence[ResultMeta]) -> bool:
-        with suppress(ValueError):
-            for part in parts:
-                place = cache.incr(f"{key}.n")
-                cache.set(f"{key}.p{place}", dumps_json([part.group_index, part.task_id]), timeout=self._timeout)
-            return True
-        return False
+    def _claimed(self, cache: BaseCache, ready: Sequence[ReadyChord]) -> list[ReadyChord]:
+        """Claim these chords; return those that are the caller's now."""
+        # Whole seconds: Memcached knows no others.
+        patience = math.ceil(claim_patience())
+        mine = {chord.group_id: chord for chord in ready if cache.add(f"{_GROUP}{chord.group_id}.claim", 1, timeout=patience)}
+        # One that was closed since it was looked at has lost the claim that was on it.
+        sent = cache.get_many([f"{_GROUP}{group_id}.done" for group_id in mine])
+        cache.delete_many([f"{name.removesuffix('.done')}.claim" for name in sent])
+        return [chord for group_id, chord in mine.items() if f"{_GROUP}{group_id}.done" not in sent]
 
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count results of these chords' parts that were stored and not counted. Open chords can't be looked for in a cache."""
         with self._reaching("Counting the parts of chords again") as cache:
             texts = cache.get_many([f"{_GROUP}{group_id}.parts" for group_id in group_ids])
+        names = {key.removeprefix(_GROUP).removesuffix(".parts"): loads_json(text) for key, text in texts.items()}
+        stored = self.fetch({task_id for known in names.values() for task_id in known})
         metas: list[ResultMeta] = []
-        for key, text in texts.items():
-            group_id, known = key.removeprefix(_GROUP).removesuffix(".parts"), loads_json(text)
-            stored = self.fetch(known)
+        for group_id, known in names.items():
             metas += (replace(stored[task_id], group_id=group_id, group_index=n) for n, task_id in enumerate(known) if task_id in stored)
         return self.count_chord_parts(metas)
 
     def close_chords(self, group_ids: Collection[str]) -> None:
         """Note that the bodies of these chords have been sent."""
+        keys = [_GROUP + group_id for group_id in group_ids]
         with self._reaching("Closing chords") as cache:
-            for key in (_GROUP + group_id for group_id in group_ids):
-                # First «.done», which stays, should the chord be opened again; without «.n» late parts find nothing.
-                cache.set(f"{key}.done", 1, timeout=self._timeout)
-                places = cache.get(f"{key}.n", 0)
-                lying = [f"{key}.p{place}" for place in range(1, places + 1)]
-                cache.delete_many([f"{key}.s", f"{key}.n", f"{key}.body", f"{key}.parts", f"{key}.claim", *lying])
+            # First «.done», which stays, should the chord be opened again; without «.n» late parts find nothing.
+            self._write(cache, {f"{key}.done": 1 for key in keys})
+            places = cache.get_many([f"{key}.n" for key in keys])
+            lying = [f"{key}.p{place}" for key in keys for place in range(1, places.get(f"{key}.n", 0) + 1)]
+            cache.delete_many([*(f"{key}.{name}" for key in keys for name in ("s", "n", "body", "parts", "claim")), *lying])
 
     def expire(self, before: datetime, *, limit: int) -> int:
         """Delete nothing: entries go by themselves."""
@@ -232,3 +245,9 @@ def _what_stays(key: str, chord: NewChord) -> Iterator[tuple[str, str]]:
     yield f"{key}.parts", dumps_json(list(chord.parts))
     if chord.shape is not None:
         yield key, _group(chord.shape)
+
+
+def _may_have_ended(key: str, parts: Sequence[ResultMeta], known: Mapping[str, Any]) -> bool:
+    if any(f"{key}.{name}" not in known for name in ("s", "n", "body")):
+        return False
+    return bool(known[f"{key}.n"] >= known[f"{key}.s"]) or any(part.status != states.SUCCESS for part in parts)

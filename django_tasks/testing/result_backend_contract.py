@@ -23,11 +23,12 @@ from django_tasks.exceptions import TimeoutError as TaskTimeoutError
 from django_tasks.messages import new_id
 from django_tasks.result_backends.backend import ResultBackend
 from django_tasks.result_backends.encoding import decode
+from django_tasks.testing.chord_batch_contract import ChordBatchContract
 from django_tasks.testing.chord_contract import ChordContract
 from django_tasks.testing.result_probes import PATIENCE, failure, meta
 
 
-class ResultBackendContract(ChordContract):
+class ResultBackendContract(ChordContract, ChordBatchContract):
     """The conformance suite of result backends."""
 
     # ---- what is kept

@@ -19,8 +19,11 @@ from django_tasks.urls import parse
 from tests.services import SERVICES
 
 # Before it is imported, so that its assertions say what they saw.
-pytest.register_assert_rewrite("django_tasks.testing.result_backend_contract", "django_tasks.testing.chord_contract")
+pytest.register_assert_rewrite(
+    *(f"django_tasks.testing.{name}" for name in ("result_backend_contract", "chord_contract", "chord_batch_contract"))
+)
 
+from django_tasks.testing.chord_batch_contract import ChordBatchContract  # noqa: E402
 from django_tasks.testing.chord_contract import ChordContract  # noqa: E402
 from django_tasks.testing.result_backend_contract import ResultBackendContract  # noqa: E402
 
@@ -140,7 +143,7 @@ class ToItself(ResultBackendContract):
     EXPIRES = False
     URL = ""
     test_groups = None
-    locals().update(dict.fromkeys(name for name in vars(ChordContract) if name.startswith("test_")))
+    locals().update(dict.fromkeys(name for name in (*vars(ChordContract), *vars(ChordBatchContract)) if name.startswith("test_")))
 
     @pytest.fixture
     def backend(self, settings, monkeypatch) -> Iterator[ResultBackend]:

@@ -1,6 +1,7 @@
 """Chords counted in Redis: by us, by Celery, and by both."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from celery.app.task import Context
@@ -149,3 +150,28 @@ def test_open_chords_that_are_gone_are_forgotten(backend, client):
     assert client.zcard("django-tasks-chords") == 50
     assert client.keys(f"celery-taskset-meta-{ids[0]}*") == []
     assert len(backend.waiting_chords(later, limit=3)) == 3
+
+
+def test_a_batch_of_chords_is_one_call(backend, client):
+    """However many chords there are in a batch, each step of their lives must be one call of the server."""
+
+    def calls(work):
+        before = client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+        work()
+        return client.info("commandstats")["cmdstat_evalsha"]["calls"] - before
+
+    def lives(number):
+        ids = [new_id() for _ in range(number)]
+        parts = {group_id: [part(group_id, position) for position in range(2)] for group_id in ids}
+        chords = [NewChord(group_id, 2, BODY, [each.task_id for each in parts[group_id]], [[group_id, None], []]) for group_id in ids]
+        bare = [replace(some[1], chord={}) for some in parts.values()]
+        return [
+            calls(lambda: backend.open_chords(chords)),
+            calls(lambda: backend.count_chord_parts([some[0] for some in parts.values()])),
+            # These don't bring the bodies.
+            calls(lambda: backend.count_chord_parts(bare)),
+            calls(lambda: backend.close_chords(ids)),
+        ]
+
+    lives(1)
+    assert lives(2) == lives(40) == [1, 1, 2, 1]
