@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Celery's ways of naming places in memory.
 _IN_MEMORY: Final = ("memory://", "cache+memory://", "memory", "cache")
+#: Results as messages: those of a broker in memory are in memory.
+_AS_MESSAGES: Final = ("rpc", "rpc://")
 _PLACES: Final = ("BROKER_URL", "RESULT_BACKEND")
 
 
@@ -140,6 +142,8 @@ def _app(config: Mapping[str, Any], parameters: Mapping[str, Any], classes: Sequ
             values.setdefault(setting, parameters[option])
     # Places in memory are this fixture's own, fresh for each use.
     settings = {_current(name): value for name, value in values.items() if not (name.upper().endswith(_PLACES) and value in _IN_MEMORY)}
+    if "BROKER_URL" not in settings and settings.get("RESULT_BACKEND") in _AS_MESSAGES:
+        del settings["RESULT_BACKEND"]
     # Around a test is a transaction that never commits, and Celery waits for none.
     settings.setdefault("TASK_PUBLISH_ON_COMMIT", False)
     with in_memory() if fresh else local_tasks(), overridden(**settings), _task_class(app, parameters):

@@ -113,21 +113,21 @@ def test_the_worker(project):
 from django.contrib.auth.models import User
 
 def test_without_database(task_worker):
-    assert add.delay(1, 2).get(timeout=10) == 3
+    assert add.delay(1, 2).get(timeout=50) == 3
 
 @pytest.mark.django_db(transaction=True)
 def test_with_rows(task_worker):
-    assert register.delay("ada").get(timeout=10) == User.objects.get().pk
+    assert register.delay("ada").get(timeout=50) == User.objects.get().pk
 
 def test_with_a_fixture_that_comes_later(task_worker, transactional_db):
-    register.delay("eve").get(timeout=10)
+    register.delay("eve").get(timeout=50)
     assert User.objects.count() == 1
 
 @pytest.mark.django_db(transaction=True)
 def test_the_projects_own_broker():
     from django_tasks.testing import worker
     with worker():
-        assert register.delay("bob").get(timeout=10)
+        assert register.delay("bob").get(timeout=50)
     assert User.objects.get().username == "bob"
 """,
         passed=4,
@@ -170,14 +170,18 @@ def test_new_task(celery_app, celery_worker):
         return x * y
 
     celery_worker.reload()
-    assert mul.delay(4, 4).get(timeout=10) == 16
+    assert mul.delay(4, 4).get(timeout=50) == 16
 
 def test_another_task_of_that_name(celery_app, celery_worker):
     @celery_app.task
     def mul(x, y):
         return x * y * 2
 
-    assert mul.delay(4, 4).get(timeout=10) == 32
+    assert mul.delay(4, 4).get(timeout=50) == 32
+
+@pytest.mark.celery(result_backend="rpc")
+def test_results_as_messages_of_a_broker_in_memory(celery_app, celery_worker):
+    assert add.delay(1, 2).get(timeout=10) == 3
 
 @pytest.mark.celery(CELERY_EAGER_PROPAGATES_EXCEPTIONS=True, CELERY_ALWAYS_EAGER=True)
 def test_old_names(celery_app):
@@ -187,12 +191,12 @@ def test_old_names(celery_app):
 @pytest.mark.usefixtures("celery_session_app", "celery_session_worker", "depends_on_current_app")
 class TestSession:
     def test_one(self):
-        assert add.delay(1, 1).get(timeout=10) == 2
+        assert add.delay(1, 1).get(timeout=50) == 2
 
     def test_other(self, celery_includes, celery_worker_pool, celery_parameters, use_celery_app_trap):
         assert (celery_includes, celery_worker_pool, celery_parameters, use_celery_app_trap) == ((), "solo", {}, False)
 """,
-        passed=7,
+        passed=8,
     )
 
 
@@ -245,8 +249,8 @@ def test_worker(celery_app, celery_worker):
     assert celery_worker.hostname == "tests@localhost"
     celery_worker.ensure_started()
     found, double = (celery_app.tasks[name] for name in ("shop.more.found", "shop.double"))
-    assert found.apply_async(queue="high").get(timeout=10) == "found"
-    assert double.apply_async((4,), queue="low").get(timeout=10) == 8
+    assert found.apply_async(queue="high").get(timeout=50) == "found"
+    assert double.apply_async((4,), queue="low").get(timeout=50) == 8
 
 def test_class_and_typing(celery_app):
     @celery_app.task
@@ -277,7 +281,7 @@ def test_celerys_fixtures_wait_for_no_commit(project):
         """
 @pytest.mark.django_db
 def test_at_once(celery_worker):
-    assert add.delay(1, 2).get(timeout=10) == 3
+    assert add.delay(1, 2).get(timeout=50) == 3
 
 @pytest.mark.django_db
 @pytest.mark.celery(task_publish_on_commit=True)
