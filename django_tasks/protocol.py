@@ -54,12 +54,14 @@ def decode(envelope: Envelope, *, accept: Collection[str]) -> TaskMessage:
     and InvalidTaskError for what is no call of a task.
     """
     headers = envelope.headers
+    if not isinstance(compression := headers.get("compression"), str | None):
+        raise InvalidTaskError(f"the header compression must be text, but it is {_cut_repr(compression)}")
     body = loads(
         envelope.body,
         envelope.content_type,
         envelope.content_encoding,
         accept=accept,
-        compression=headers.get("compression"),
+        compression=compression,
     )
     if headers.get("task"):
         args, kwargs, embed = _parts(body)
@@ -255,7 +257,22 @@ def _parts(body: Any) -> tuple[list[Any], dict[str, Any], Mapping[str, Any]]:
         return args, kwargs, NOTHING
     if not isinstance(embed, dict):
         raise InvalidTaskError(f"the body's third part must be an object, but it is {_cut_repr(embed)}")
-    return args, kwargs, NOTHING if embed == _NO_EMBED else embed
+    if embed == _NO_EMBED:
+        return args, kwargs, NOTHING
+    _check_embed(embed)
+    return args, kwargs, embed
+
+
+def _check_embed(embed: Mapping[str, Any]) -> None:
+    for name in ("callbacks", "errbacks", "chain"):
+        if not _is_list_of(embed.get(name) or [], dict):
+            raise InvalidTaskError(f"{name} must be a list of signatures, but they are {_cut_repr(embed[name])}")
+    if not isinstance(embed.get("chord"), dict | None):
+        raise InvalidTaskError(f"chord must be a signature, but it is {_cut_repr(embed['chord'])}")
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, kind) for each in value)
 
 
 def _check_arguments(args: Any, kwargs: Any) -> None:
@@ -288,6 +305,8 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
         if time_limit is not None or soft_time_limit is not None:
             _check_limits(time_limit, soft_time_limit)
         eta, expires = get("eta"), get("expires")
+        if get("stamped_headers") or get("stamps"):
+            _check_stamps(get("stamped_headers"), get("stamps"))
         return TaskMessage(
             id=_text(headers["id"]),
             task=_text(headers["task"]),
@@ -300,9 +319,9 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
             eta=None if eta is None else clock.parse_iso(eta),
             expires=None if expires is None else clock.parse_iso(expires),
             retries=int(get("retries") or 0),
-            root_id=get("root_id"),
-            parent_id=get("parent_id"),
-            group=get("group"),
+            root_id=None if (root_id := get("root_id")) is None else _text(root_id),
+            parent_id=None if (parent_id := get("parent_id")) is None else _text(parent_id),
+            group=None if (group := get("group")) is None else _text(group),
             group_index=get("group_index"),
             time_limit=time_limit,
             soft_time_limit=soft_time_limit,
@@ -330,8 +349,13 @@ _NO_LIMITS: Final = (None, None)
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise TypeError(f"task and id must be text, not {value!r}")
+        raise TypeError(f"names and ids must be text, not {value!r}")
     return value
+
+
+def _check_stamps(names: Any, stamps: Any) -> None:
+    if not (_is_list_of(names or [], str) and isinstance(stamps or {}, dict)):
+        raise TypeError(f"stamped_headers must be a list of names and stamps an object, not {names!r} and {stamps!r}")
 
 
 def _check_limits(*limits: Any) -> None:

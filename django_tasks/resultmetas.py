@@ -58,7 +58,7 @@ def meta_of(outcome: Outcome, hostname: str) -> ResultMeta:
         group_index=message.group_index,
         root_id=message.root_id,
         parent_id=message.parent_id,
-        periodic_task_name=message.headers.get("periodic_task_name"),
+        periodic_task_name=_text(message.headers.get("periodic_task_name")),
         chord=message.embed.get("chord"),
         reply_to=message.reply_to,
         stamps=plain_stamps(message.stamps) if extended and message.stamps else None,
@@ -96,6 +96,11 @@ def _follows(message: TaskMessage) -> dict[str, Any] | None:
     if message.headers.get(HIDDEN) or _HIDING.search(text):
         return {OMITTED: "its arguments are hidden"}
     return {**told, "embed": embed} if embed else told
+
+
+def _text(header: Any) -> str | None:
+    # Anybody may have sent it.
+    return header if isinstance(header, str) else None
 
 
 def _json(value: Any) -> str:

@@ -77,9 +77,16 @@ def awaited_part(message: TaskMessage) -> str:
     """Name the part of a chord that this task is or leads to, and its group; "" where no chord waits for it."""
     if message.embed.get("chord"):
         return f"{message.id} {message.group}"
-    # The last step is the first here; a chord in its place ends with its body.
-    steps = message.embed.get("chain") or ()
-    last = steps[0] if steps else None
+    steps = message.embed.get("chain")
+    try:
+        return _last_part(steps[0]) if steps else ""
+    except (AttributeError, LookupError, TypeError):
+        # A stranger's signature; the chain will fail, and not the process that runs this step.
+        return ""
+
+
+def _last_part(last: Any) -> str:
+    # The last step is the first in a message; a chord in its place ends with its body.
     while last is not None and last.get("subtask_type") == "chord":
         last = last["kwargs"].get("body")
     options = last.get("options") or {} if last is not None else {}

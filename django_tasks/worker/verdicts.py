@@ -74,7 +74,7 @@ def _dead(verdict: Verdict, request: Request, follow: Follow | None) -> Outcome:
 
 def _unreadable(verdict: Verdict, hostname: str) -> Outcome:
     headers = verdict.delivery.envelope.headers
-    name, task_id = str(headers.get("task") or ""), str(headers.get("id") or "")
+    name, task_id, group = str(headers.get("task") or ""), str(headers.get("id") or ""), headers.get("group")
     logger.error(
         "A message of queue %r (task %r, id %r) can't be read and becomes a dead letter: %s",
         verdict.delivery.queue,
@@ -84,7 +84,7 @@ def _unreadable(verdict: Verdict, hostname: str) -> Outcome:
     )
     signals.task_rejected.send(hostname, message=verdict.delivery, exc=verdict.error)
     request = Request(
-        message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue, group=headers.get("group") or None),
+        message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue, group=group if isinstance(group, str) else None),
         delivery=verdict.delivery,
         hostname=hostname,
     )
