@@ -29,6 +29,7 @@ from django_tasks.outcomes import (
     tell_end,
     tell_failure,
     tell_internal_error,
+    tell_revoked,
 )
 from django_tasks.result_backends.encoding import encode_exception, encode_value
 
@@ -332,6 +333,7 @@ class Executor:
     def _terminated(self, plan: Plan, request: Request, runtime: float) -> Outcome:
         error = TaskRevokedError("terminated")
         outcome = revoked(request, error, runtime=runtime, followups=self._failure_followups(request, error, states.REVOKED))
+        tell_revoked(request, terminated=True)
         logger.info("Task %s[%s] terminated", _shown(request.message), request.message.id)
         self._end(plan, outcome, None)
         return outcome

@@ -160,6 +160,12 @@ def tell_failure(request: Request, error: BaseException, info: ExceptionInfo) ->
         _tell(signals.task_failure, request, exception=error, traceback=info.tb, einfo=info)
 
 
+def tell_revoked(request: Request, *, terminated: bool = False, signum: int | None = None, expired: bool = False) -> None:
+    """Send task_revoked: a task was kept from running, or stopped (``terminated``, by that signal if its process was killed)."""
+    if signals.task_revoked.receivers:
+        signals.task_revoked.send(request.definition, request=request, terminated=terminated, signum=signum, expired=expired)
+
+
 def tell_internal_error(request: Request, error: BaseException, info: ExceptionInfo) -> None:
     """Send task_internal_error: not the task's function failed, but what was to be done with its outcome."""
     if signals.task_internal_error.receivers:

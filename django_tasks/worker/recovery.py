@@ -1,6 +1,7 @@
 """After a child has died: what becomes of the tasks that it was running."""
 
 import logging
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from django_tasks.outcomes import (
     hard_limit_of,
     revoked,
     tell_failure,
+    tell_revoked,
 )
 from django_tasks.protocol import decode
 from django_tasks.registry import registry
@@ -39,6 +41,7 @@ def outcome_after_death(delivery: Delivery, cause: str, how: str, hostname: str,
         return _given_back(request, delivery, counted=False)
     if cause == TERMINATED:
         error = TaskRevokedError("terminated")
+        tell_revoked(request, terminated=True, signum=signal.SIGKILL)
         return revoked(request, error, followups=followups_of_unrun(request, states.REVOKED, error, follow))
     if cause == OVERDUE:
         return _failed(request, TimeLimitExceeded(hard_limit_of(request) if task is not None else None), follow)
@@ -97,6 +100,7 @@ def outcome_of_acknowledged(task_id: str, awaited: str, how: str, hostname: str,
     """Build the outcome of a task that was acknowledged before it ran, so that its id is left, and for which part a chord waits."""
     request = Request(message=TaskMessage(id=task_id, task=""), hostname=hostname)
     if cause == TERMINATED:
+        tell_revoked(request, terminated=True, signum=signal.SIGKILL)
         outcome = revoked(request, TaskRevokedError("terminated"))
     else:
         lost = TimeLimitExceeded(None) if cause == OVERDUE else WorkerLostError(f"Worker process died: {how}")

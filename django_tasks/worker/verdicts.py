@@ -9,7 +9,7 @@ from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.exceptions import TaskRevokedError
 from django_tasks.messages import UNKNOWN_SINCE, Disposition, Settlement, TaskMessage
-from django_tasks.outcomes import Follow, Outcome, failure, followups_of_unrun, revoked
+from django_tasks.outcomes import Follow, Outcome, failure, followups_of_unrun, revoked, tell_revoked
 from django_tasks.worker.admission import Answer, Verdict
 from django_tasks.worker.forwarding import again
 
@@ -51,7 +51,7 @@ def _later(verdict: Verdict, request: Request) -> Outcome:
 def _revoked(answer: Answer, request: Request, follow: Follow | None) -> Outcome:
     expired = answer is Answer.EXPIRED
     logger.info("Discarding %s task %s[%s]", answer.value, request.message.task, request.message.id)
-    signals.task_revoked.send(request.definition, request=request, terminated=False, signum=None, expired=expired)
+    tell_revoked(request, expired=expired)
     error = TaskRevokedError(answer.value)
     return revoked(request, error, followups=followups_of_unrun(request, states.REVOKED, error, follow))
 
