@@ -27,12 +27,17 @@ class Recounts:
 
     def turn(self, now: datetime) -> list[ReadyChord]:
         """Count what is due now; return the chords that are complete, claimed for the caller."""
-        if self._look_at is not None and now < self._look_at:
+        if self._look_at is not None and _waits(self._look_at, now, EVERY):
             return []
         self._look_at = now + EVERY
         waiting = self._backend.waiting_chords(now - FROM, limit=LIMIT)
-        due = [chord for chord in waiting if now >= self._next.get(chord.group_id, now)]
+        due = [chord for chord in waiting if not _waits(self._next.get(chord.group_id, now), now, AT_LEAST)]
         # What is not open any more is forgotten.
         self._next = {chord.group_id: self._next[chord.group_id] for chord in waiting if chord.group_id in self._next}
         self._next.update((chord.group_id, now + min(now - chord.opened, AT_LEAST)) for chord in due)
         return self._backend.recount_chords([chord.group_id for chord in due]) if due else []
+
+
+def _waits(until: datetime, now: datetime, longest: timedelta) -> bool:
+    """Whether that time has not come yet. One that lies further ahead than it can was reckoned before the clock was set back."""
+    return now < until <= now + longest

@@ -63,3 +63,16 @@ def test_complete_ones_are_returned_and_ended_ones_forgotten() -> None:
     backend.opened["slow"] = later
     recounts.turn(later + timedelta(minutes=2))
     assert backend.asked == [["complete", "slow"], ["slow"]]
+
+
+def test_a_clock_that_is_set_back_stops_nothing() -> None:
+    """What was to be looked at by a clock that was ahead must be looked at by the new time as well."""
+    backend = Backend()
+    backend.opened["slow"] = BEGIN - timedelta(days=1)
+    recounts = Recounts(backend)
+    recounts.turn(BEGIN + timedelta(hours=5))
+    backend.asked.clear()
+    for minutes in range(60):
+        recounts.turn(BEGIN + timedelta(minutes=minutes))
+    assert backend.looks == 61
+    assert backend.asked == [["slow"]]
