@@ -1,22 +1,15 @@
 """What the options of a call may hold: told to the caller, who can mend it, and not to a worker an hour later."""
 
-import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final
-from uuid import UUID
 
-#: As wide as the databases' columns.
-LONGEST_ID: Final = 255
+from django_tasks.result.arguments import LONGEST_ID, is_id, is_number
+
 #: Seconds, some six thousand years: later times are no datetimes.
 _FARTHEST: Final = 200_000_000_000
 _POLICY: Final = {"max_retries", "interval_start", "interval_step", "interval_max", "retry_errors"}
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_limit(value: Any) -> bool:
@@ -48,10 +41,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, UUID) or (isinstance(value, str) and len(value) <= LONGEST_ID and value.isprintable())
-
-
 def _is_exchange(value: Any) -> bool:
     return isinstance(getattr(value, "name", value), str)
 
@@ -80,7 +69,7 @@ _TEXT: Final = "text"
 
 #: What each option takes, in words and as a question.
 VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
-    "task_id": (_is_id, f"text of at most {LONGEST_ID} printable characters"),
+    "task_id": (is_id, f"text of at most {LONGEST_ID} printable characters"),
     "countdown": (_is_wait, "a number of seconds, or a timedelta"),
     "eta": (_is_time, "a datetime, or one as ISO 8601 text; for seconds from now there is countdown"),
     "expires": (lambda value: _is_wait(value) or _is_time(value), "a number of seconds, a timedelta, a datetime, or one as ISO 8601 text"),

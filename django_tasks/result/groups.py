@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 from django_tasks import exceptions, result_backends, states
 from django_tasks.messages import new_id
 from django_tasks.result import joining, waiting
+from django_tasks.result.arguments import fit_id, member_of, members_of, refuse_callbacks
 from django_tasks.result.family import ResultBase, parents_of
 from django_tasks.result.revocation import revoke_stamped, revoke_tasks
 from django_tasks.result.single import forget_all, group_types, result_from_tuple
@@ -23,7 +24,7 @@ class ResultSet(ResultBase):
 
     def __init__(self, results: Iterable[Any], app: Any = None, ready_barrier: Any = None, **kwargs: Any) -> None:
         del app, ready_barrier, kwargs
-        self.results: list[Any] = list(results)
+        self.results: list[Any] = members_of(results)
         self._callbacks: list[tuple[Callable[[Any], Any], Callable[[Any], Any] | None]] = []
 
     @property
@@ -40,7 +41,7 @@ class ResultSet(ResultBase):
 
     def add(self, result: Any) -> None:
         """Add a result, unless it is there."""
-        if result not in self.results:
+        if member_of(result) not in self.results:
             self.results.append(result)
 
     def remove(self, result: Any) -> None:
@@ -159,6 +160,7 @@ class ResultSet(ResultBase):
         """
         del no_ack
         joining.assert_may_join(denied=disable_sync_subtasks)
+        refuse_callbacks(callback=callback, on_message=on_message, on_interval=on_interval)
         leaves, parents = list(self.leaves()), list(parents_of(self)) if propagate else []
         waiting.Unsettled(leaves).look()
         _show((leaf for leaf in leaves if leaf.is_settled), on_message)
@@ -182,6 +184,7 @@ class ResultSet(ResultBase):
     ) -> list[Any]:
         """Do what ``get`` does from async code; ``await results`` is the same. Holds neither the event loop nor a thread."""
         joining.assert_may_join(denied=disable_sync_subtasks)
+        refuse_callbacks(callback=callback)
         leaves, parents = list(self.leaves()), list(parents_of(self)) if propagate else []
         if propagate:
             _raise_known(leaves)
@@ -275,6 +278,7 @@ class ResultSet(ResultBase):
     def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None, weak: bool = False) -> Self:
         """Call ``callback(self)`` once all have succeeded, else ``on_error(self)``: now, or when a later reading notices."""
         del weak
+        refuse_callbacks(callback=callback, on_error=on_error)
         self._callbacks.append((callback, on_error))
         self._known_states()
         return self
@@ -305,7 +309,7 @@ class GroupResult(ResultSet):
 
     def __init__(self, id: str | None = None, results: Iterable[Any] | None = None, parent: Any = None, **kwargs: Any) -> None:
         super().__init__(results or (), **kwargs)
-        self.id = id or new_id()
+        self.id = fit_id(id, "a group needs an id") if id else new_id()
         self.parent = parent
 
     @property
@@ -329,9 +333,9 @@ class GroupResult(ResultSet):
 
     @classmethod
     def restore(cls, id: str, backend: ResultBackend | None = None, app: Any = None) -> Any:
-        """Return a saved group, or None."""
+        """Return a saved group, or None. Raises TypeError and ValueError for what can be no group's id."""
         del app
-        stored = (backend or result_backends.current()).fetch_group(id)
+        stored = (backend or result_backends.current()).fetch_group(fit_id(id, "a saved group has an id"))
         return None if stored is None else result_from_tuple(stored, backend=backend)
 
     def as_tuple(self) -> tuple[Any, Any]:

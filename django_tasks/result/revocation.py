@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from django_tasks import clock, result_backends, states
 from django_tasks.exceptions import TaskRevokedError
+from django_tasks.result.arguments import LONGEST_ID, is_id
+from django_tasks.result.family import ResultBase
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 from django_tasks.result_backends.encoding import encode_exception, encode_value
 from django_tasks.serializers import dumps_json
@@ -33,6 +35,7 @@ def revoke_tasks(
     id, and ValueError for what is no signal; nothing is revoked then.
     """
     named, chosen = list(dict.fromkeys(_id(task_id) for task_id in task_ids)), _signal_name(signal)
+    terminate = _yes_or_no(terminate)
     if not named:
         return
     revocations = apps.get_model("django_tasks", "Revocation").objects
@@ -65,11 +68,17 @@ def revoke_tasks(
 
 
 def _id(given: Any) -> str:
-    if isinstance(given, str) and given:
-        return given
-    if isinstance(given, UUID):
+    if given and is_id(given):
         return str(given)
-    raise TypeError(f"{given!r} is no task id: they are texts, or UUIDs. Nothing was revoked")
+    hint = f" (did you mean its id, {getattr(given, 'id', None)!r}?)" if isinstance(given, ResultBase) else ""
+    takes = f"they are texts of at most {LONGEST_ID} printable characters, or UUIDs"
+    raise TypeError(f"{given!r:.300} is no task id: {takes}{hint}. Nothing was revoked")
+
+
+def _yes_or_no(terminate: Any) -> bool:
+    if not isinstance(terminate, int) or terminate not in (0, 1):
+        raise TypeError(f"terminate takes True or False, not {terminate!r:.200}. Nothing was revoked")
+    return bool(terminate)
 
 
 def _signal_name(given: str | int | None) -> str:
@@ -90,7 +99,7 @@ def revoke_stamped(
     ``headers`` names the values of each stamp, ``{"tenant": "acme", "order": [17, 18]}``, or is a list of texts, ``["tenant=acme"]``.
     A value may be whatever a stamp may be; texts are no numbers. Raises ValueError for what names no stamp, and for no signal.
     """
-    named = _signal_name(signal)
+    named, terminate = _signal_name(signal), _yes_or_no(terminate)
     wanted = dict.fromkeys((name, dumps_json(value)) for name, value in _pairs(headers))
     rows = apps.get_model("django_tasks", "RevokedStamp").objects
     with transaction.atomic(using=router.db_for_write(rows.model)):
@@ -103,7 +112,7 @@ def revoke_stamped(
         )
 
 
-def _pairs(headers: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, Any]]:
+def _pairs(headers: Any) -> Iterable[tuple[str, Any]]:
     """Return each name with each of its values."""
     if isinstance(headers, Mapping):
         for name, values in headers.items():
@@ -111,10 +120,18 @@ def _pairs(headers: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, An
             for value in several:
                 if value is None:
                     raise ValueError(f"None is no value of a stamp: {name}. Nothing was revoked")
-                yield str(name), value
+                yield _stamp(str(name)), value
         return
+    if not isinstance(headers, Iterable) or isinstance(headers, bytes):
+        raise TypeError(f'stamps are given as {{"tenant": "acme"}} or ["tenant=acme"], not as {headers!r:.200}. Nothing was revoked')
     for text in [headers] if isinstance(headers, str) else headers:
-        name, equals, value = text.partition("=")
+        name, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
         if not name or not equals:
             raise ValueError(f"{text!r} names no stamp; name=value does. Nothing was revoked")
-        yield name, value
+        yield _stamp(name), value
+
+
+def _stamp(name: str) -> str:
+    if not is_id(name):
+        raise ValueError(f"{name!r:.300} names no stamp: names are at most {LONGEST_ID} printable characters. Nothing was revoked")
+    return name

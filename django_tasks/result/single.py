@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 
 from django_tasks import exceptions, result_backends, states
 from django_tasks.result import joining, waiting
+from django_tasks.result.arguments import fit_id, refuse_callbacks, refuse_interval
 from django_tasks.result.details import Details, extension
 from django_tasks.result.family import Family, ResultBase, parents_of
 from django_tasks.result.revocation import revoke_tasks
@@ -51,12 +52,8 @@ class AsyncResult(Details, Family, ResultBase, Generic[R]):
         app: Any = None,
         parent: Any = None,
     ) -> None:
-        if not id:
-            raise ValueError(f"a result needs a task's id, not {id!r}")
-        if type(id) is not str:
-            if not isinstance(id, str | UUID):
-                raise TypeError(f"a result needs a task's id, which is text or a UUID, not {id!r}")
-            id = str(id)
+        if type(id) is not str or not id:
+            id = fit_id(id)
         del app  # there is one; the argument is Celery's
         self.id = id
         self.parent = parent
@@ -75,7 +72,7 @@ class AsyncResult(Details, Family, ResultBase, Generic[R]):
 
     @task_id.setter
     def task_id(self, id: str) -> None:
-        self.id = id
+        self.id = fit_id(id)
         self.drop()
 
     @property
@@ -87,7 +84,8 @@ class AsyncResult(Details, Family, ResultBase, Generic[R]):
 
     def _fetch(self) -> ResultMeta | None:
         if self._meta is None:
-            found = self.backend.fetch([self.id]).get(self.id)
+            # Here and not in __init__, which each call of a task comes by.
+            found = self.backend.fetch([fit_id(self.id)]).get(self.id)
             if found is None or found.status not in states.READY_STATES:
                 return found
             self.settle(found)
@@ -178,6 +176,8 @@ class AsyncResult(Details, Family, ResultBase, Generic[R]):
         if self.ignored:
             return None  # type: ignore[return-value]
         joining.assert_may_join(denied=disable_sync_subtasks)
+        refuse_callbacks(callback=callback, on_message=on_message, on_interval=on_interval)
+        refuse_interval(interval)
         parents = list(parents_of(self)) if follow_parents and propagate else []
         if on_message is not None:
             interval, on_interval = waiting.OFTEN, waiting.Changes(self, on_message, on_interval, interval)
@@ -203,6 +203,7 @@ class AsyncResult(Details, Family, ResultBase, Generic[R]):
         if self.ignored:
             return None  # type: ignore[return-value]
         joining.assert_may_join(denied=disable_sync_subtasks)
+        refuse_callbacks(callback=callback)
         parents = list(parents_of(self)) if follow_parents and propagate else []
         async for _ in waiting.aarrivals([self], timeout, parents=parents):
             pass
@@ -250,6 +251,7 @@ class AsyncResult(Details, Family, ResultBase, Generic[R]):
     def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None, weak: bool = False) -> Self:
         """Call ``callback(result)`` once the task has succeeded, else ``on_error(result)``: now, or when a later reading notices."""
         del weak
+        refuse_callbacks(callback=callback, on_error=on_error)
         meta = self._fetch()
         if meta is not None and meta is self._meta:
             self._tell(callback if meta.status == states.SUCCESS else on_error)

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol, TypeVar
 from asgiref.sync import sync_to_async
 
 from django_tasks import clock, exceptions, states
+from django_tasks.result.arguments import fit_id, fit_timeout, refuse_interval
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 
 #: Seconds between two looks of ``aarrivals``: at first, and at most.
@@ -58,7 +59,7 @@ def by_backend(results: Iterable[W]) -> list[tuple[ResultBackend, dict[str, list
     for result in results:
         backend = result.backend
         _, named = found.setdefault(id(backend), (backend, {}))
-        named.setdefault(result.id, []).append(result)
+        named.setdefault(fit_id(result.id), []).append(result)
     return list(found.values())
 
 
@@ -146,6 +147,8 @@ def arrivals(
     ``on_interval`` is called every ``interval`` seconds. The failure of one of the ``parents`` is raised, since then
     what follows it may never start.
     """
+    timeout = fit_timeout(timeout)
+    refuse_interval(interval)
     asked = list(results)
     left, many = Unsettled(asked), len(asked)
     end = None if timeout is None else clock.monotonic() + timeout
@@ -172,6 +175,7 @@ async def aarrivals(
     parents: Sequence[Any] = (),
 ) -> AsyncIterator[Waited]:
     """``arrivals`` on an event loop: no thread is held between two looks, so thousands may wait."""
+    timeout = fit_timeout(timeout)
     asked = list(results)
     left, many = await sync_to_async(Unsettled)(asked), len(asked)
     start = clock.monotonic()

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django_tasks.canvas.calls import OPTION_NAMES as CALL_OPTION_NAMES
-from django_tasks.canvas.optionvalues import VALUES, is_limit, is_number, is_task_name
+from django_tasks.canvas.optionvalues import VALUES, is_limit, is_task_name
+from django_tasks.result.arguments import is_number
 from django_tasks.routing import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from django_tasks.routing.queues import LONGEST_NAME, check_name
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from django_tasks.canvas import Signature, signature
 from django_tasks.canvas.calls import refuse_misplaced
-from django_tasks.canvas.optionvalues import LONGEST_ID, is_limit, is_number, is_task_name
+from django_tasks.canvas.optionvalues import is_limit, is_task_name
+from django_tasks.result.arguments import LONGEST_ID, is_number
 from django_tasks.tasks.attributes import refuse_attributes
 from django_tasks.tasks.definition import Task
 
