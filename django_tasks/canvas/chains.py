@@ -87,8 +87,11 @@ class chain(Signature[Any]):
         return self.unchain_tasks()
 
     def unchain_tasks(self) -> "list[Signature[Any]]":
-        """Return copies of the steps: the last has the chain's callbacks, all have its error callbacks."""
+        """Return copies of the steps: the last has the chain's callbacks, all its error callbacks, the first its other options."""
         steps = [task.clone() for task in self.tasks]
+        given = {name: value for name, value in self.options.items() if name not in TAKEN_BY_CHAINS and value is not None}
+        if steps and given:
+            steps[0] = steps[0].clone(**given)
         for callback in listed(self.options.get("link")) if steps else ():
             steps[-1].link(callback)
         for errback in listed(self.options.get("link_error")):
@@ -263,7 +266,7 @@ def _spliced(tasks: Iterable[Any], *, copies: bool) -> Iterator[Signature[Any]]:
     for task in tasks:
         step = task.sharing() if copies and isinstance(task, group) else maybe_signature(task, clone=copies)
         if isinstance(step, group) and len(step.tasks) == 1:
-            step = step.tasks[0].clone() if copies else step.tasks[0]
+            step = step.members()[0].clone() if copies else step.members()[0]
         if isinstance(step, chain):
             yield from _spliced(step.unchain_tasks() if copies else step.tasks, copies=copies)
         elif isinstance(step, chord) and copies:

@@ -229,8 +229,7 @@ class chord(Signature[Any]):
             return [self]
         first, *others = body.unchain_tasks()
         copy = self.clone()
-        inherited = {name: value for name, value in body.options.items() if name not in TAKEN_BY_CHAINS}
-        copy.body = first.clone(**inherited)
+        copy.body = first
         return [copy, *others]
 
     def set_immutable(self, immutable: bool) -> None:
@@ -282,7 +281,7 @@ def part_ids(shape: Any) -> list[str]:
 def _header(header: Any) -> Any:
     if isinstance(header, Mapping):
         header = maybe_signature(header, clone=True)
-        return header.tasks if isinstance(header, group) else [header]
+        return header.members() if isinstance(header, group) else [header]
     if not isinstance(header, Iterable):
         raise TypeError(f"a chord's header is a list of signatures, or a group; {header!r} is none")
     # As in Celery: the parts are the chord's own, to be linked and stamped; and here a task may stand for its signature.

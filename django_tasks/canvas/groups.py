@@ -13,6 +13,9 @@ from django_tasks.conf import settings
 from django_tasks.messages import new_id
 from django_tasks.result import GroupResult
 
+#: Options of a group that are no member's.
+_ITS_OWN = frozenset({"chord", "group_id", "group_index", "parent_id", "root_id", "task_id"})
+
 
 @Signature.register_type()
 class group(Signature[list[Any]]):
@@ -65,19 +68,20 @@ class group(Signature[list[Any]]):
 
     def chained(self) -> "list[Signature[Any]]":
         """Return itself, or what its only member puts into a chain."""
-        return self.tasks[0].chained() if len(self.tasks) == 1 else [self]
+        return self.members()[0].chained() if len(self.tasks) == 1 else [self]
+
+    def members(self) -> "list[Signature[Any]]":
+        """Return the members to be called without the group: with its options, if it has any, in copies."""
+        given = {name: value for name, value in self.options.items() if name not in _ITS_OWN and value is not None}
+        return [task.clone(**given) for task in self.tasks] if given else self.tasks
 
     def parts(self) -> int:
         """Return how many results the members contribute to a chord."""
         return sum(task.parts() for task in self.tasks)
 
     def leaves(self) -> "Iterator[Signature[Any]]":
-        """Yield the members, with those of nested groups in their place; empty chains have nothing to run."""
-        for task in self.tasks:
-            if isinstance(task, group):
-                yield from task.leaves()
-            elif task.subtask_type != "chain" or task.kwargs["tasks"]:
-                yield task
+        """Return the members, with those of nested groups in their place; empty chains have nothing to run."""
+        return _leaves(self.tasks)
 
     # ---- calling it
 
@@ -201,6 +205,14 @@ class group(Signature[list[Any]]):
 
     def __repr__(self) -> str:
         return shortened(self.tasks[0]["task"], f"group({self.tasks!r})") if self.tasks else "group(<empty>)"
+
+
+def _leaves(tasks: "Iterable[Signature[Any]]") -> "Iterator[Signature[Any]]":
+    for task in tasks:
+        if isinstance(task, group):
+            yield from _leaves(task.members())
+        elif task.subtask_type != "chain" or task.kwargs["tasks"]:
+            yield task
 
 
 def _lone(result: Any) -> Any:
