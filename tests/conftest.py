@@ -1,11 +1,17 @@
 """Which tests can run here, and what all of them may use."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from tests.services import SERVICES, missing
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # Of a run in the background, whose shell lets it ignore Ctrl-C: the processes that it starts would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,7 +41,7 @@ def missing(name: str) -> str | None:
     parts = urlsplit(service.url)
     place = parts.hostname or "127.0.0.1", parts.port or service.port
     try:
-        socket.create_connection(place, timeout=0.3).close()
+        socket.create_connection(place, timeout=5).close()
     except OSError as error:
         return f"no {name} at {place[0]}:{place[1]} ({error}); set {service.variable} to use another"
     try:
@@ -56,7 +56,7 @@ def _try(name: str, url: str) -> None:
     if name == "postgres":
         import psycopg
 
-        psycopg.connect(url.replace("postgres://", "postgresql://", 1), connect_timeout=2).close()
+        psycopg.connect(url.replace("postgres://", "postgresql://", 1), connect_timeout=10).close()
     elif name == "mysql":
         import MySQLdb
 
@@ -65,18 +65,18 @@ def _try(name: str, url: str) -> None:
             port=parts.port or 3306,
             user=parts.username or "root",
             password=parts.password or "",
-            connect_timeout=2,
+            connect_timeout=10,
         )
         with closing(connection):
             connection.ping()
     elif name == "redis":
         import redis
 
-        with closing(redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)) as client:
+        with closing(redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=10)) as client:
             client.ping()
     elif name == "rabbitmq":
         from kombu import Connection
 
-        with Connection(url, connect_timeout=2) as connection:
+        with Connection(url, connect_timeout=10) as connection:
             # Opens it: a wrong password or a missing virtual host shows now.
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=20)

@@ -14,7 +14,7 @@ from django_tasks import brokers, group
 from django_tasks.exceptions import OperationalError
 from tests.places import RABBITMQ, REDIS, Place, open_place
 from tests.privateservers import PrivateRabbitMQ, PrivateRedis, need_rabbitmq_server, need_redis_server
-from tests.processes import StartWorker, wait_until
+from tests.processes import SOON, StartWorker, wait_until
 from tests.proxy import Proxy
 from tests.sampleapp import tasks
 from tests.sampleapp.models import Effect
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True, da
 
 TASKS = 300
 #: Seconds in which a worker must run tasks again after its broker is back.
-BACK_IN = 15.0
+BACK_IN = 50.0
 
 
 @dataclass
@@ -63,7 +63,7 @@ def send_naps() -> Any:
 def check_all_ran(results: Any, place: Place, worker: Any) -> None:
     """Every effect and every result is there, no message is left, and the worker is the process that it was."""
     wait_until(lambda: seen() == TASKS, f"all effects; the worker said:\n{worker.output[-5000:]}", 60)
-    assert results.get(timeout=40) == [0.02] * TASKS
+    assert results.get(timeout=50) == [0.02] * TASKS
     wait_until(lambda: place.left() == 0, "the queue to be empty")
     assert worker.process.poll() is None, worker.output
 
@@ -78,14 +78,14 @@ def test_a_broker_that_goes_away_for_three_seconds(start_worker: StartWorker, re
     begun = time.monotonic()
     with pytest.raises(OperationalError):
         tasks.add.delay(1, 2)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < SOON
     time.sleep(max(0.0, 3 - (time.monotonic() - begun)))
     before = seen()
     relayed.proxy.open()
     wait_until(lambda: seen() > before, f"more tasks to run; the worker said:\n{worker.output[-5000:]}", BACK_IN)
     check_all_ran(results, relayed.place, worker)
     assert "can't be reached" in worker.output
-    assert tasks.add.delay(1, 2).get(timeout=30) == 3
+    assert tasks.add.delay(1, 2).get(timeout=50) == 3
 
 
 def test_connections_that_are_cut_again_and_again(start_worker: StartWorker, relayed: Relayed) -> None:
@@ -119,7 +119,7 @@ def test_a_worker_that_starts_before_its_broker(start_worker: StartWorker, relay
     worker = start_worker("-c", "1")
     worker.says("can't be reached")
     relayed.proxy.open()
-    assert tasks.add.delay(1, 2).get(timeout=30) == 3
+    assert tasks.add.delay(1, 2).get(timeout=50) == 3
 
 
 def test_a_worker_stops_while_its_broker_is_away(start_worker: StartWorker, relayed: Relayed) -> None:
@@ -129,11 +129,11 @@ def test_a_worker_stops_while_its_broker_is_away(start_worker: StartWorker, rela
     wait_until(Effect.objects.exists, "the task to run")
     relayed.proxy.close()
     worker.signal(15)
-    worker.ends(30)
+    worker.ends()
     relayed.proxy.open()
     start_worker("-c", "1", TEST_WORKER_LEASE="2")
-    assert running.get(timeout=40) == 0.5
-    assert tasks.add.delay(1, 2).get(timeout=30) == 3
+    assert running.get(timeout=50) == 0.5
+    assert tasks.add.delay(1, 2).get(timeout=50) == 3
 
 
 def test_a_wrong_password_is_said_clearly(start_worker: StartWorker, relayed: Relayed, tmp_path: Path, settings: Any) -> None:
@@ -153,7 +153,7 @@ def test_a_wrong_password_is_said_clearly(start_worker: StartWorker, relayed: Re
         begun = time.monotonic()
         with pytest.raises(OperationalError) as caught:
             tasks.add.delay(1, 2)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < SOON
         assert "password" in str(caught.value)
         worker = start_worker("-c", "1", TEST_BROKER_URL=url, TEST_RESULT_BACKEND="db://default")
         worker.says("password")
@@ -169,7 +169,7 @@ def test_a_message_of_twenty_megabytes(start_worker: StartWorker, relayed: Relay
     start_worker("-c", "1")
     large, small = tasks.length.delay("x" * size), tasks.add.delay(1, 2)
     assert large.get(timeout=60) == size
-    assert small.get(timeout=30) == 3
+    assert small.get(timeout=50) == 3
 
 
 # ---- servers of the test's own
@@ -241,7 +241,7 @@ def test_a_redis_that_is_full(start_worker: StartWorker, own_redis: PrivateRedis
         admin.config_set("maxmemory", "0")
     assert len(results.results) == TASKS
     settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "RESULT_BACKEND": "db://default"}
-    assert tasks.add.delay(1, 2).get(timeout=30) == 3
+    assert tasks.add.delay(1, 2).get(timeout=50) == 3
 
 
 @pytest.mark.redis
@@ -269,16 +269,16 @@ def test_a_queue_of_a_million_messages(start_worker: StartWorker, own_redis: Pri
         admin.eval("local m = redis.call('LINDEX', 'default', 0) for i = 2, 1000000 do redis.call('LPUSH', 'default', m) end", 0)
     begun = time.monotonic()
     assert brokers.current().size("default") == 1_000_000
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SOON
     begun = time.monotonic()
     worker = start_worker("-c", "1")
     wait_until(Effect.objects.exists, "the first task")
-    assert time.monotonic() - begun < 10, worker.output
+    assert time.monotonic() - begun < SOON, worker.output
     worker.signal(15)
     assert worker.ends() == 0
     begun = time.monotonic()
     left = brokers.current().purge("default")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < SOON
     assert 900_000 < left < 1_000_000
     assert on_own_redis.left() == 0
 
@@ -333,13 +333,13 @@ def test_a_rabbitmq_that_has_no_memory(start_worker: StartWorker, own_rabbitmq: 
         begun = time.monotonic()
         with pytest.raises(OperationalError):
             tasks.add.apply_async((1, 2), retry_policy={"max_retries": 1})
-        assert time.monotonic() - begun < 30
+        assert time.monotonic() - begun < 60
         worker = start_worker("-c", "2")
         wait_until(lambda: seen() == TASKS, f"all effects; the worker said:\n{worker.output[-5000:]}", 60)
     finally:
         own_rabbitmq.control("set_vm_memory_high_watermark", "0.6")
     check_all_ran(results, on_own_rabbitmq, worker)
-    assert tasks.add.delay(1, 2).get(timeout=30) == 3
+    assert tasks.add.delay(1, 2).get(timeout=50) == 3
 
 
 @pytest.mark.rabbitmq

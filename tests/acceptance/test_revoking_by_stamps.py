@@ -40,7 +40,7 @@ def test_what_waits_is_revoked_for_workers_that_start_later_too(start_worker: St
     worker = start_worker("-c", "1")
     for result in refused:
         becomes(result, states.REVOKED, worker)
-    assert [result.get(timeout=30) for result in allowed] == ["d", "e", "f"]
+    assert [result.get(timeout=50) for result in allowed] == ["d", "e", "f"]
     worker.signal(signal.SIGTERM)
     assert worker.ends() == 0, worker.output
     later = send(tasks.record, "g", tenant="acme")
@@ -61,7 +61,7 @@ def test_what_runs_is_stopped_if_that_is_asked_for(start_worker: StartWorker, pl
     app.control.revoke_by_stamped_headers({"tenant": ["acme"]}, terminate=True)
     for result in stopped:
         becomes(result, states.REVOKED, worker)
-    assert left_alone.get(timeout=30) == 6
+    assert left_alone.get(timeout=50) == 6
     later = send(tasks.record, "later", tenant="other")
     becomes(later, states.REVOKED, worker)
     assert [effect.key for effect in Effect.objects.all()] == ["left alone"]
@@ -78,7 +78,7 @@ def test_a_running_worker_hears_of_it_and_of_its_end(start_worker: StartWorker, 
     parts.revoke_by_stamped_headers({"run": "17"})
     for part in parts:
         becomes(part, states.REVOKED, worker)
-    assert (ahead.get(timeout=30), other.get(timeout=30)) == (4, "other")
+    assert (ahead.get(timeout=50), other.get(timeout=50)) == (4, "other")
     RevokedStamp.objects.all().delete()
 
     def runs() -> bool:

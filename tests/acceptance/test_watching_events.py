@@ -63,7 +63,7 @@ def test_a_terminal_and_a_program_watch_a_worker(start_worker: StartWorker, star
         bad = tasks.fail.delay()
         terminal.says(bad.id)
         with pytest.raises(ValueError, match="broken"):
-            bad.get(timeout=30)
+            bad.get(timeout=50)
     for process in (terminal, program):
         process.signal(signal.SIGINT)
     assert terminal.ends() == 0

@@ -21,10 +21,10 @@ def test_a_body_that_can_not_be_read_becomes_a_dead_letter(start_worker: StartWo
     Message.objects.using(place.alias).update(body=b"\x00\xff not JSON")
     start_worker("-c", "1")
     with pytest.raises(DecodeError):
-        broken.get(timeout=30)
+        broken.get(timeout=50)
     dead = DeadLetter.objects.get()
     assert (bytes(dead.body), dead.task_id, dead.reason) == (b"\x00\xff not JSON", broken.id, "unreadable")
-    assert tasks.add.delay(1, 1).get(timeout=30) == 2
+    assert tasks.add.delay(1, 1).get(timeout=50) == 2
 
 
 def test_pickle_is_refused(start_worker: StartWorker, place: Place) -> None:
@@ -32,7 +32,7 @@ def test_pickle_is_refused(start_worker: StartWorker, place: Place) -> None:
     start_worker("-c", "1")
     refused = tasks.add.apply_async((1, 2), serializer="pickle")
     with pytest.raises(ContentDisallowed, match="ACCEPT_CONTENT"):
-        refused.get(timeout=30)
+        refused.get(timeout=50)
     wait_until(DeadLetter.objects.exists, "the dead letter")
     assert DeadLetter.objects.get().content_type == "application/x-python-serialize"
 
@@ -43,7 +43,7 @@ def test_wrong_arguments_of_a_caller_by_name_fail_the_task(start_worker: StartWo
     start_worker("-c", "1")
     result = app.send_task("tests.sampleapp.tasks.add", args=[1, 2, 3])
     with pytest.raises(TypeError, match="positional"):
-        result.get(timeout=30)
+        result.get(timeout=50)
 
 
 @on_databases
@@ -52,7 +52,7 @@ def test_headers_that_are_none_become_a_dead_letter(start_worker: StartWorker, p
     tasks.add.delay(1, 2)
     Message.objects.using(place.alias).update(headers=json.dumps({"lang": "py"}), body=b"[]")
     start_worker("-c", "1")
-    assert tasks.add.delay(1, 1).get(timeout=30) == 2
+    assert tasks.add.delay(1, 1).get(timeout=50) == 2
     wait_until(DeadLetter.objects.exists, "the dead letter")
 
 
@@ -61,7 +61,7 @@ def test_an_expired_task_does_not_run(start_worker: StartWorker, place: Place) -
     late = tasks.record.apply_async(("late",), expires=-1)
     start_worker("-c", "1")
     with pytest.raises(TaskRevokedError, match="expired"):
-        late.get(timeout=30)
+        late.get(timeout=50)
 
 
 @on_databases

@@ -167,7 +167,7 @@ def test_without_events(start_worker: StartWorker, place: Place, monitor: Monito
     """Nothing is said of tasks; of itself a worker speaks where the broker is no database, whose rows show it anyway."""
     worker = start_worker("-c", "1", "-n", monitor.worker)
     result, said = tasks.add.delay(1, 2), tasks.halfway.delay(7)
-    assert result.get(timeout=30) == 3
+    assert result.get(timeout=50) == 3
     monitor.hears(said.id, ["task-halfway"], worker)
     worker.signal(signal.SIGTERM)
     assert worker.ends() == 0, worker.output
@@ -193,7 +193,7 @@ def test_what_a_worker_sends_is_announced(start_worker: StartWorker, place: Plac
     wait_until(sent_twice, f"two events; the worker said:\n{worker.output}")
     assert [(event["type"], event["retries"]) for event in heard] == [("task-sent", 1), ("task-sent", 2)]
     assert all(event["hostname"].startswith("gen") for event in heard)
-    assert result.get(timeout=30) == 2
+    assert result.get(timeout=50) == 2
 
 
 @pytest.fixture

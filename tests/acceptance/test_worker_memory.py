@@ -45,7 +45,7 @@ def test_processes_import_nothing_after_the_fork(
     """What the node or a child imported for itself, it would hold for itself: once a process, and with copies of the pages around it."""
     path = f"{told.parent}:{child_environment.get('PYTHONPATH', '')}"
     worker = start_worker("-c", "2", PYTHONPATH=path, IMPORTS_TOLD_IN=str(told))
-    assert [result.get(timeout=30) for result in [tasks.add.delay(number, 1) for number in range(50)]] == list(range(1, 51))
+    assert [result.get(timeout=50) for result in [tasks.add.delay(number, 1) for number in range(50)]] == list(range(1, 51))
     processes = worker.children()
     assert len(processes) == 3
     worker.stop()
@@ -56,7 +56,7 @@ def test_processes_import_nothing_after_the_fork(
 def test_the_supervisor_keeps_no_connection(start_worker: StartWorker, place: Place) -> None:
     """It opens what its processes will open, so that they share the code and not the connections."""
     worker = start_worker("-c", "1")
-    assert tasks.add.delay(1, 2).get(timeout=30) == 3
+    assert tasks.add.delay(1, 2).get(timeout=50) == 3
     supervisor = psutil.Process(worker.pid)
     wait_until(lambda: len(supervisor.children()) == 2, "the processes")
     assert supervisor.net_connections() == []

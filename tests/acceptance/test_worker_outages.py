@@ -55,7 +55,7 @@ def test_a_database_that_goes_away_for_five_seconds(start_worker: StartWorker, p
     """In the middle of a drain: no task is lost, none is stuck, and the worker is the same process as before."""
     worker = start_worker("-P", pool, "-c", "2")
     results = [tasks.nap.delay(0.05) for _ in range(TASKS)]
-    results[10].get(timeout=30)
+    results[10].get(timeout=50)
     with away(place.alias or "default"):
         time.sleep(5)
     assert [result.get(timeout=60) for result in results] == [0.05] * TASKS
@@ -87,12 +87,12 @@ def test_processes_that_are_shot_at_random(start_worker: StartWorker, place: Pla
 @with_leases
 def test_a_child_and_the_node_that_die_together(start_worker: StartWorker, place: Place) -> None:
     """What the child held comes back at once, although the node that was to see to it died as well; no lease is waited for."""
-    worker = start_worker("-c", "1")
+    worker = start_worker("-c", "1", TEST_WORKER_LEASE="600")
     running = tasks.nap.delay(2.0)
     wait_until(lambda: AsyncResult(running.id).state == states.STARTED, "the task to start")
     children = worker.children()
     for pid in children:
         os.kill(pid, signal.SIGKILL)
-    assert running.get(timeout=20) == 2.0
+    assert running.get(timeout=50) == 2.0
     assert worker.process.poll() is None
     wait_until(lambda: place.left() == 0, "the queue to be empty")

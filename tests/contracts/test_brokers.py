@@ -101,7 +101,7 @@ class TestRabbitMQQuorum(RabbitMQContract):
 
     @staticmethod
     def _becomes(broker: Broker, size: int) -> None:
-        deadline = clock.monotonic() + 5
+        deadline = clock.monotonic() + 20
         while broker.size("a") != size and clock.monotonic() < deadline:
             pass
         assert broker.size("a") == size

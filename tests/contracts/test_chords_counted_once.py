@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from django_tasks import states
 from django_tasks.messages import new_id
 from django_tasks.result_backends import open_result_backend
 from django_tasks.result_backends.backend import NewChord, ResultBackend
@@ -72,3 +73,19 @@ def test_a_part_counts_once_whatever_its_place(backend):
     backend.store([first, last])
     (ready,) = backend.count_chord_parts([last])
     assert sorted(each.task_id for each in ready.parts) == sorted(each.task_id for each in (first, added, last))
+
+
+def test_a_lost_part_of_celerys_chord_waits_for_one_that_brings_the_body(backend, server):
+    """Of a part that was acknowledged early and died, only ids are left: nobody must be given the chord without its body."""
+    group_id = new_id()
+    client = server.client()
+    client.set(f"{_KEY}{group_id}.s", 2)
+    client.close()
+    lost = meta(status=states.FAILURE, value=ValueError("lost"), group_id=group_id, chord={})
+    backend.store([lost])
+    assert backend.count_chord_parts([lost]) == []
+    last = part(group_id, 1)
+    backend.store([last])
+    (ready,) = backend.count_chord_parts([last])
+    assert ready.body == BODY
+    assert sorted(each.status for each in ready.parts) == [states.FAILURE, states.SUCCESS]

@@ -20,7 +20,7 @@ from django_tasks.messages import Death, Delivery, Disposition, Settlement
 from django_tasks.models import Redelivery
 from django_tasks.testing.broker_probes import BrokerProbes, envelope, names, settled
 from tests import rabbitmq
-from tests.processes import wait_until
+from tests.processes import DEADLINE, SOON, wait_until
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.django_db(transaction=True)]
 
@@ -49,7 +49,7 @@ def _break(consumer: Consumer) -> None:
 
 def _receive(consumer: Consumer, limit: int = 10) -> list[Delivery]:
     """Receive as the worker does: an error is followed by another try."""
-    deadline = clock.monotonic() + 10
+    deadline = clock.monotonic() + DEADLINE
     while clock.monotonic() < deadline:
         try:
             if deliveries := consumer.receive(limit, 1):
@@ -65,7 +65,7 @@ def test_a_wrong_password_is_named_at_once(virtual_host: str) -> None:
     begun = clock.monotonic()
     with pytest.raises(OperationalError, match="wrong user or password") as caught:
         broker.publish([envelope()])
-    assert clock.monotonic() - begun < 3
+    assert clock.monotonic() - begun < SOON
     assert "sesame" not in str(caught.value)
     assert "guest:**@" in str(caught.value)
 
@@ -171,13 +171,13 @@ def test_what_came_again_does_not_wait_for_ever(broker: KombuBroker) -> None:
             consumer.receive(10, 5)
         assert names(_receive(consumer)) == ["1"]
         begun = clock.monotonic()
-        assert names(consumer.receive(10, 10)) == ["2"]
-        assert 0.5 < clock.monotonic() - begun < 5
+        assert names(consumer.receive(10, 60)) == ["2"]
+        assert 0.1 < clock.monotonic() - begun < SOON
 
 
 def test_how_a_process_died_comes_with_the_message(broker: KombuBroker) -> None:
     """Whoever saw the process die writes it down within the quarantine, and the next consumer is told."""
-    broker.quarantine = 5
+    broker.quarantine = 120
     broker.publish([envelope("1")])
     with consuming(broker) as first:
         (held,) = first.receive(1, 5)
@@ -188,7 +188,7 @@ def test_how_a_process_died_comes_with_the_message(broker: KombuBroker) -> None:
             begun = clock.monotonic()
             (again,) = _receive(second)
             # What is explained needs no quarantine.
-            assert clock.monotonic() - begun < 3
+            assert clock.monotonic() - begun < SOON
             assert (again.deliveries, again.death) == (2, Death("overdue", "signal 9"))
             second.settle([Settlement(again, Disposition.ACK)])
 
@@ -237,13 +237,13 @@ def test_a_ring_is_heard_while_messages_arrive(broker: KombuBroker) -> None:
     with consuming(broker) as consumer:
         consumer.settle(settled(consumer.receive(5, 5), Disposition.ACK))
         broker.publish([envelope(str(number)) for number in range(5)])
-        deadline = clock.monotonic() + 5
+        deadline = clock.monotonic() + SOON
         while broker.size("default") and clock.monotonic() < deadline:
             pass
         consumer.wake()
         begun = clock.monotonic()
-        assert consumer.receive(0, 5) == []
-        assert clock.monotonic() - begun < 2.5
+        assert consumer.receive(0, 60) == []
+        assert clock.monotonic() - begun < SOON
         assert len(consumer.receive(5, 5)) == 5
 
 
@@ -389,7 +389,7 @@ def test_a_blocked_server_is_an_error_in_time(broker: KombuBroker) -> None:
         begun = clock.monotonic()
         with pytest.raises(OperationalError, match="short of memory or disk"):
             broker.publish([envelope("2")])
-        assert 0.2 < clock.monotonic() - begun < 3
+        assert 0.2 < clock.monotonic() - begun < SOON
     assert broker.size("default") == 1
 
 

@@ -18,7 +18,7 @@ from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.messages import Disposition, Settlement
 from django_tasks.testing.broker_probes import envelope, names, settled
 from tests.privateservers import PrivateRedis, free_port, need_redis_server
-from tests.processes import wait_until
+from tests.processes import SOON, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -125,7 +125,7 @@ def test_a_password(folder, started, opened):
         begun = clock.monotonic()
         with pytest.raises(OperationalError, match="User and password stand in BROKER_URL") as caught:
             broker.publish([envelope("1")])
-        assert clock.monotonic() - begun < 3
+        assert clock.monotonic() - begun < SOON
         assert "wrong-one" not in str(caught.value)
         with pytest.raises(OperationalError, match="user or password") as caught:
             tells(url)
@@ -288,8 +288,8 @@ def test_a_wait_ends_with_its_server(folder, started, opened):
         timer.start()
         begun = clock.monotonic()
         with pytest.raises(OperationalError):
-            consumer.receive(1, 20)
-        assert clock.monotonic() - begun < 5
+            consumer.receive(1, 60)
+        assert clock.monotonic() - begun < SOON
         timer.join()
 
 

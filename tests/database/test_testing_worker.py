@@ -42,10 +42,10 @@ def test_a_worker_on_a_queue_in_memory_needs_no_database(pool, slots):
     """Tasks run in every pool, in whatever queue they name; then no thread is left."""
     with in_memory(), worker(pool=pool, concurrency=slots) as running:
         assert running.is_alive()
-        assert group(add.s(number, 1) for number in range(5)).delay().get(timeout=10) == [1, 2, 3, 4, 5]
-        assert report.delay().get(timeout=10) == "report"
+        assert group(add.s(number, 1) for number in range(5)).delay().get(timeout=50) == [1, 2, 3, 4, 5]
+        assert report.delay().get(timeout=50) == "report"
         with pytest.raises(ValueError, match="broken"):
-            fail.delay().get(timeout=10)
+            fail.delay().get(timeout=50)
     assert not running.is_alive()
     assert ours() == set()
 
@@ -56,7 +56,7 @@ def test_queues_are_named_as_for_runworker():
         with worker("a,b, c", exclude_queues="b") as running:
             assert running.queues == ("a", "c")
             left = add.apply_async((1, 2), queue="b")
-            assert add.apply_async((1, 2), queue="c").get(timeout=10) == 3
+            assert add.apply_async((1, 2), queue="c").get(timeout=50) == 3
         assert left.state == "PENDING"
         with pytest.raises(ImproperlyConfigured, match="no queue is left"), worker(["a"], exclude_queues=["a"]):
             pass
@@ -71,7 +71,7 @@ def test_celerys_start_worker(concurrency, pool):
     ):
         assert (running.hostname, running._options.pool, running._options.slots) == ("w@h", pool, concurrency)
         result = add.delay(1, 2)
-        assert (result.get(timeout=10), result.worker) == (3, "w@h")
+        assert (result.get(timeout=50), result.worker) == (3, "w@h")
 
 
 def test_a_worker_takes_part_in_time_travel():
@@ -79,7 +79,7 @@ def test_a_worker_takes_part_in_time_travel():
     with travel() as journey, in_memory(), worker():
         result = add.apply_async((1, 2), countdown=3600)
         journey.by(hours=1, seconds=1)
-        assert result.get(timeout=10) == 3
+        assert result.get(timeout=50) == 3
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads", "asyncio"])
@@ -170,6 +170,6 @@ def test_a_test_database_in_memory_is_shared_with_the_solo_pool(monkeypatch):
         def look():
             seen.append(connections["default"])
 
-        look.delay().get(timeout=10)
+        look.delay().get(timeout=50)
     assert seen == [connection]
     assert not connection.allow_thread_sharing

@@ -111,10 +111,14 @@ def test_deaths_are_noted_within_a_moment_and_confirmed_after_that(rig: Rig, bro
     refusing.clear()
     wait_until(lambda: rig.confirmed() == ["c1"], "the confirmation")
     assert broker.deaths == {"a": Death("overdue", "signal SIGKILL"), "b": Death("crashed", "signal SIGKILL")}
-    begun = clock.monotonic()
-    rig.channel.send(recover("c2", d="terminated"))
-    wait_until(lambda: "d" in broker.deaths, "the note")
-    assert clock.monotonic() - begun < 0.5
+    took = []
+    # One of a few tells: a machine that does much else holds up some, and a note that waits for the next turn is late always.
+    while not took or (min(took) >= 0.5 and len(took) < 5):
+        begun, task = clock.monotonic(), f"d{len(took)}"
+        rig.channel.send(recover(f"c2-{task}", **{task: "terminated"}))
+        wait_until(lambda task=task: task in broker.deaths, "the note")
+        took.append(clock.monotonic() - begun)
+    assert min(took) < 0.5
 
 
 def test_parked_messages_are_forwarded_and_the_forwarder_stops_with_the_node(rig: Rig, broker: Pushing) -> None:

@@ -63,7 +63,7 @@ def test_celery_reads_ours(backend, url):
     backend.store([good, bad, again])
     with celery_app(url) as app:
         result = app.AsyncResult(good.task_id)
-        assert result.get(timeout=5) == {"sum": 5}
+        assert result.get(timeout=50) == {"sum": 5}
         assert [child.id for child in result.children] == ["child"]
         assert (result.name, result.args, result.kwargs, result.worker, result.queue) == (
             "shop.tasks.add",
@@ -75,7 +75,7 @@ def test_celery_reads_ours(backend, url):
         assert abs(result.date_done.timestamp() - good.date_done.timestamp()) < 5
         failed = app.AsyncResult(bad.task_id)
         with pytest.raises(ValueError, match="bad") as caught:
-            failed.get(timeout=5)
+            failed.get(timeout=50)
         assert (caught.value.args, failed.traceback) == (("bad", 3), "Traceback: ...")
         assert isinstance(app.AsyncResult(again.task_id).result, CelerysRetry)
 
@@ -93,7 +93,7 @@ def test_we_read_celerys(backend, url):
         good, bad = found["good"], found["bad"]
         assert (good.status, decode(good), good.name, good.args, good.kwargs) == ("SUCCESS", [1, "two"], "a.b", "[1]", '{"x":2}')
         assert (good.worker, good.retries, good.queue) == ("c@host", 2, "tea")
-        assert abs(good.date_done - clock.now()) < timedelta(seconds=5)
+        assert abs(good.date_done - clock.now()) < timedelta(minutes=1)
         assert (type(decode(bad)), decode(bad).args, bad.traceback) == (KeyError, ("k",), "tb")
 
 
@@ -118,7 +118,7 @@ def test_pickled_results_of_both_sides(settings, url):
     assert decode(found[plain.task_id]) == "kept as JSON"
     assert decode(found[bad.task_id]).args == ("bad",)
     with celery_app(url, result_serializer="pickle", accept_content=["json", "pickle"]) as app:
-        assert app.AsyncResult(good.task_id).get(timeout=5) == {1, 2}
+        assert app.AsyncResult(good.task_id).get(timeout=50) == {1, 2}
         assert isinstance(app.AsyncResult(bad.task_id).result, ValueError)
         app.backend.store_result("theirs", KeyError("k"), "FAILURE")
         assert isinstance(decode(backend.fetch(["theirs"])["theirs"]), KeyError)

@@ -7,11 +7,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 
 from django_tasks import app, group
@@ -105,6 +107,15 @@ def by_whom(environment: dict[str, str]) -> Counter[str]:
     return Counter("celery" if line.endswith(" celery") else "ours" for line in lines)
 
 
+def let_both_work(environment: dict[str, str]) -> None:
+    """Return when each side has run some tasks: a worker that says that it is ready is so a little later."""
+    for number in count():
+        # Of the length of those that follow, so that ours doesn't claim a hundred, as it would of shorter ones.
+        tasks.leave_line.delay(f"warm-{number}", 0.05).get(timeout=50)
+        if min(by_whom(environment)[side] for side in ("celery", "ours")) >= 3:
+            return
+
+
 both_brokers = pytest.mark.parametrize("place", [REDIS, RABBITMQ], indirect=True)
 
 
@@ -113,10 +124,10 @@ def test_a_celery_client_calls_our_worker(place: Place, client: Celery, start_wo
     """It reads the result, the error as its own class, and the state, by its own means."""
     start_worker("-c", "1")
     result = client.send_task("tests.sampleapp.tasks.add", (2, 3))
-    assert result.get(timeout=30) == 5
+    assert result.get(timeout=50) == 5
     failed = client.send_task("tests.sampleapp.tasks.fail", kwargs={"text": "on purpose"})
     with pytest.raises(ValueError, match="on purpose"):
-        failed.get(timeout=30)
+        failed.get(timeout=50)
     assert (result.state, failed.state) == ("SUCCESS", "FAILURE")
     wait_until(lambda: place.left() == 0, "the queue to be empty")
 
@@ -125,13 +136,13 @@ def test_a_celery_client_calls_our_worker(place: Place, client: Celery, start_wo
 def test_our_client_calls_a_celery_worker(place: Place, start_celery: StartWorker) -> None:
     """Its results and errors come back; groups and links work across."""
     start_celery("-c", "1", "-P", "solo")
-    assert tasks.add.delay(2, 3).get(timeout=30) == 5
-    assert app.send_task("fleet.who").get(timeout=30) == "celery"
+    assert tasks.add.delay(2, 3).get(timeout=50) == 5
+    assert app.send_task("fleet.who").get(timeout=50) == "celery"
     with pytest.raises(ValueError, match="on purpose"):
-        tasks.fail.delay("on purpose").get(timeout=30)
-    assert group(tasks.add.s(number, 1) for number in range(10)).apply_async().get(timeout=30) == list(range(1, 11))
+        tasks.fail.delay("on purpose").get(timeout=50)
+    assert group(tasks.add.s(number, 1) for number in range(10)).apply_async().get(timeout=50) == list(range(1, 11))
     linked = (tasks.add.s(1, 2) | tasks.add.s(10)).apply_async()
-    assert linked.get(timeout=30) == 13
+    assert linked.get(timeout=50) == 13
     wait_until(lambda: place.left() == 0, "the queue to be empty")
 
 
@@ -141,15 +152,13 @@ def test_both_drain_one_queue(
 ) -> None:
     """What both clients send, both workers run, each task once."""
     celery, ours = start_celery("-c", "1", "-P", "solo"), start_worker("-c", "1")
-    # Of the length of those that follow, so that ours doesn't claim a hundred, as it would of shorter ones.
-    for number in range(10):
-        tasks.leave_line.delay(f"warm-{number}", 0.05).get(timeout=30)
+    let_both_work(child_environment)
     mine = [tasks.leave_line.delay(f"mine-{number}", 0.02) for number in range(TASKS // 2)]
     theirs = [client.send_task("tests.sampleapp.tasks.leave_line", (f"theirs-{number}", 0.02)) for number in range(TASKS // 2)]
-    assert [result.get(timeout=40) for result in mine] == [f"mine-{number}" for number in range(TASKS // 2)]
-    assert [result.get(timeout=40) for result in theirs] == [f"theirs-{number}" for number in range(TASKS // 2)]
+    assert [result.get(timeout=50) for result in mine] == [f"mine-{number}" for number in range(TASKS // 2)]
+    assert [result.get(timeout=50) for result in theirs] == [f"theirs-{number}" for number in range(TASKS // 2)]
     assert set(effects(child_environment).values()) == {1}
-    assert set(by_whom(child_environment)) == {"celery", "ours"}, celery.output + ours.output
+    assert celery.process.poll() is ours.process.poll() is None, celery.output + ours.output
     wait_until(lambda: place.left() == 0, "the queue to be empty")
 
 
@@ -173,18 +182,19 @@ def test_one_side_is_shot_in_the_middle(
         "ours": lambda: start_worker("-c", "2", TEST_WORKER_LEASE="2"),
     }
     workers = {name: start() for name, start in both.items()}
-    tasks.add.delay(1, 1).get(timeout=30)
+    let_both_work(child_environment)
+    before = by_whom(child_environment)
     results = [tasks.leave_line.delay(f"key-{number}", 0.05) for number in range(TASKS)]
-    wait_until(lambda: len(effects(child_environment)) > 20 and victim in by_whom(child_environment), "both sides to work")
+    wait_until(lambda: (by_whom(child_environment) - before).total() > 20, "some tasks to run")
     _shoot(workers[victim])
     if victim == "celery":
         # Ours leave to Celery's workers what Celery's held, until the visibility timeout says that it is lost.
         both["celery"]()
     assert [result.get(timeout=60) for result in results] == [f"key-{number}" for number in range(TASKS)]
-    assert len(effects(child_environment)) == TASKS
+    assert len([key for key in effects(child_environment) if key.startswith("key-")]) == TASKS
     again = [key for key, count in effects(child_environment).items() if count > 1]
-    # Celery's worker keeps what it has to acknowledge until it hears of something else: as much as it prefetches.
-    most = 3 if victim == "ours" else 3 + CELERYS_PREFETCH
+    # A few: an outcome waits for the next flush. Celery's worker keeps what it has to acknowledge until it hears of something else.
+    most = 10 if victim == "ours" else 3 + CELERYS_PREFETCH
     assert len(again) <= most, f"only what was running, or not acknowledged yet, may run again: {again}"
     wait_until(lambda: place.left() == 0, "the queue to be empty")
 
@@ -198,8 +208,8 @@ def test_celery_leaves_our_long_tasks_alone(
     long = tasks.leave_line.delay("long", 3.0 * VISIBILITY)
     wait_until(lambda: effects(child_environment)["long"], "the task to start")
     start_celery("-c", "1", "-P", "solo")
-    assert tasks.add.delay(1, 1).get(timeout=30) == 2
-    assert long.get(timeout=40) == "long"
+    assert tasks.add.delay(1, 1).get(timeout=50) == 2
+    assert long.get(timeout=50) == "long"
     wait_until(lambda: place.left() == 0, "the queue to be empty")
     assert effects(child_environment)["long"] == 1
 
@@ -216,19 +226,26 @@ def test_what_our_dead_fleet_held_celery_runs(
     _shoot(ours)
     Path(child_environment["EFFECTS"]).unlink()
     start_celery("-c", "2", "-P", "threads")
-    assert waiting.get(timeout=40) == 3
+    assert waiting.get(timeout=50) == 3
     wait_until(lambda: effects(child_environment)["held"], "Celery to run what was held", 60)
     assert held.state in {"PENDING", "STARTED"}
+
+
+def put_aside(place: Place) -> int:
+    """How many messages lie where ours wait for their time."""
+    prefix = place.options["BROKER_TRANSPORT_OPTIONS"]["global_keyprefix"]
+    with closing(redis.Redis.from_url(place.broker_url)) as server:
+        return int(server.zcard(f"{prefix}_django_tasks.delayed.{place.queue}"))
 
 
 @on_redis
 def test_a_far_eta_of_celery_is_put_aside(place: Place, client: Celery, start_worker: StartWorker) -> None:
     """It is neither held nor handed out again and again: it lies with our delayed messages, until it is due."""
     worker = start_worker("-c", "1")
-    soon = client.send_task("tests.sampleapp.tasks.moment", countdown=5)
-    client.send_task("tests.sampleapp.tasks.moment", countdown=86_400)
     begun = time.time()
-    wait_until(lambda: place.claimed() == 0 and place.left() == 2, f"both to be put aside; the worker said:\n{worker.output}")
-    assert time.time() - begun < 5
-    assert soon.get(timeout=30) >= begun + 4.5
+    client.send_task("tests.sampleapp.tasks.moment", countdown=86_400)
+    wait_until(lambda: put_aside(place) == 1, f"the one of tomorrow to be put aside; the worker said:\n{worker.output}")
+    assert (place.claimed(), place.left()) == (0, 1)
+    soon = client.send_task("tests.sampleapp.tasks.moment", countdown=3)
+    assert soon.get(timeout=50) >= begun + 3
     wait_until(lambda: place.left() == 1, "only the one of tomorrow to be left")

@@ -138,7 +138,7 @@ def test_their_worker_completes(celery, server, backend):
     assert run_ours(server, backend) == []
     # Now their part may run: to the queue that their worker reads.
     assert client.rename("late", "celery")
-    assert result.get(timeout=30) == [0, 1]
+    assert result.get(timeout=50) == [0, 1]
     client.close()
 
 
@@ -154,7 +154,7 @@ def test_our_backend_completes(celery, server, backend):
     assert values == [0, 1, 2, 3]
     signature(ready.body, app=celery).apply_async((values,))
     backend.close_chords([ready.group_id])
-    assert result.get(timeout=30) == [0, 1, 2, 3]
+    assert result.get(timeout=50) == [0, 1, 2, 3]
     assert client.get(f"celery-taskset-meta-{ready.group_id}.c") == "done"
     client.close()
 
@@ -191,7 +191,7 @@ def test_our_part_fails(celery, server, backend):
     backend.close_chords([ready.group_id])
     late = json.loads(client.lindex("late", 0))["headers"]["id"]
     client.rename("late", "celery")
-    assert celery.AsyncResult(late).get(timeout=30) == 1
+    assert celery.AsyncResult(late).get(timeout=50) == 1
     assert backend.fetch([ready.body["options"]["task_id"]]) == {}
     assert not client.exists(f"celery-taskset-meta-{ready.group_id}.s")
     client.close()

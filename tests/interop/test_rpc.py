@@ -16,6 +16,7 @@ from django_tasks.messages import new_id
 from django_tasks.result_backends import open_result_backend
 from django_tasks.result_backends.backend import NewChord, ResultMeta
 from django_tasks.result_backends.encoding import decode, encode_value
+from tests.processes import SOON
 from tests.services import SERVICES
 
 pytestmark = pytest.mark.interop
@@ -60,9 +61,9 @@ def test_a_celery_client_reads_ours(backend, theirs):
             stored(value, status, reply_to=theirs.thread_oid) for value, status in ((5, "SUCCESS"), (ValueError("bad"), "FAILURE"))
         )
         backend.store([good, bad])
-        assert theirs.AsyncResult(good.task_id).get(timeout=10) == 5
+        assert theirs.AsyncResult(good.task_id).get(timeout=50) == 5
         with pytest.raises(ValueError, match="bad"):
-            theirs.AsyncResult(bad.task_id).get(timeout=10)
+            theirs.AsyncResult(bad.task_id).get(timeout=50)
         theirs.backend.result_consumer.stop()
 
 
@@ -74,7 +75,7 @@ def test_we_read_what_celery_sends(backend, theirs):
     assert decode(meta) == {"x": [1]}
     request.update(correlation_id="two", id="two")
     theirs.backend.store_result("two", KeyError("k"), "FAILURE", traceback="tb", request=request)
-    end = time.monotonic() + 10
+    end = time.monotonic() + SOON
     while "two" not in (found := backend.fetch(["two"])):
         assert time.monotonic() < end
     assert (type(decode(found["two"])), found["two"].traceback) == (KeyError, "tb")

@@ -53,7 +53,7 @@ class CelerysMonitor:
             return bool(condition())
 
         try:
-            wait_until(holds, what, 15)
+            wait_until(holds, what)
         except BaseException:
             print("\n".join(f"{event['type']} {event.get('uuid')} {event['timestamp']}" for event in self.heard), worker.output[-3000:])
             raise

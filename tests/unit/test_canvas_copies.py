@@ -5,7 +5,6 @@ import json
 import pytest
 
 from django_tasks.canvas import chain, chord, group, signature
-from tests.unit.workflow_world import World
 
 SHAPES = {
     "a call with a group for a callback": lambda: step("a").set(link=[group(step("b"), step("c"))]),
@@ -41,12 +40,6 @@ DEEDS = {
 def step(name):
     """A call of a task that nobody here knows."""
     return signature(f"copies.{name}")
-
-
-@pytest.fixture
-def world(monkeypatch):
-    """A small worker, to which nothing comes back."""
-    return World(monkeypatch)
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["plain", "linked"])

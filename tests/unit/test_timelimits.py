@@ -56,7 +56,7 @@ def test_a_block_that_runs_too_long_is_interrupted(run):
             spin(10)
         return time.monotonic() - start
 
-    assert 0.04 < run(block) < 2
+    assert 0.04 < run(block) < 9
 
 
 def test_a_wait_in_the_main_thread_is_interrupted():
@@ -64,7 +64,7 @@ def test_a_wait_in_the_main_thread_is_interrupted():
     start = time.monotonic()
     with pytest.raises(SoftTimeLimitExceeded), soft_limit(0.05):
         time.sleep(10)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 9
 
 
 def test_a_block_that_ends_in_time_is_left_alone(run):

@@ -28,9 +28,9 @@ def test_celery_reads_ours(backend, celery):
     )
     bad = failure(error=KeyError("no"))
     backend.store([good, bad])
-    assert celery.AsyncResult(good.task_id).get(timeout=5) == {"a": [1, "ü"]}
+    assert celery.AsyncResult(good.task_id).get(timeout=50) == {"a": [1, "ü"]}
     with pytest.raises(KeyError, match="no"):
-        celery.AsyncResult(bad.task_id).get(timeout=5)
+        celery.AsyncResult(bad.task_id).get(timeout=50)
     found = celery.AsyncResult(good.task_id)
     assert (found.name, found.args, found.kwargs, found.worker, found.queue, found.retries) == (
         "shop.add",

@@ -14,7 +14,7 @@ from django_tasks.result_backends.backend import NewChord
 from django_tasks.result_backends.encoding import decode
 from django_tasks.testing.result_probes import BODY, meta, part
 from tests.contracts.redis_results.opening import opened
-from tests.processes import wait_until
+from tests.processes import SOON, wait_until
 
 pytestmark = [
     pytest.mark.redis,
@@ -42,8 +42,8 @@ def test_a_connection_that_is_cut(settings, victim):
         thread = threading.Thread(target=work)
         thread.start()
         begun = clock.monotonic()
-        assert {found.task_id for found in backend.wait([each.task_id for each in metas], 20)} == {each.task_id for each in metas}
-        assert clock.monotonic() - begun < 5
+        assert {found.task_id for found in backend.wait([each.task_id for each in metas], 60)} == {each.task_id for each in metas}
+        assert clock.monotonic() - begun < SOON
         thread.join()
         client.close()
 
@@ -109,7 +109,7 @@ def test_the_deadline_holds_without_a_server(settings, victim):
         begun = clock.monotonic()
         with pytest.raises(TaskTimeoutError):
             next(waiting)
-        assert clock.monotonic() - begun < 5
+        assert clock.monotonic() - begun < SOON
 
 
 def test_a_server_without_memory(settings, victim):

@@ -5,12 +5,18 @@ from typing import Any
 
 import pytest
 
-from django_tasks.brokers.database import DatabaseBroker
+from django_tasks.brokers.database import DatabaseBroker, wakeup
 
 
 @pytest.fixture
 def broker(alias: str) -> DatabaseBroker:
     return DatabaseBroker(alias)
+
+
+@pytest.fixture
+def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at the table once a second in any case: what ends a wait in time is a wake-up, or a time that is known."""
+    monkeypatch.setattr(wakeup, "LOOK", 60.0)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from django_tasks.messages import Disposition, Settlement
 from django_tasks.models import Message
 from django_tasks.testing.broker_probes import envelope, names, settled
 from tests.database.database_broker.sessions import in_thread, kill, only_postgres, servers
+from tests.processes import SOON
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres", "mysql"])
 
@@ -35,7 +36,7 @@ def test_connections_are_kept(broker, alias, consumer):
 
 
 @servers
-def test_a_lost_connection_is_one_error(broker, alias, consumer):
+def test_a_lost_connection_is_one_error(broker, alias, consumer, no_look):
     """After a cut the next call says what happened and the one after it works, listening again."""
     broker.publish([envelope("1")])
     (delivery,) = consumer.receive(1, 5)
@@ -52,13 +53,13 @@ def test_a_lost_connection_is_one_error(broker, alias, consumer):
     consumer.settle(settled([delivery], Disposition.ACK))
     timer = in_thread(lambda: broker.publish([envelope("2")]), after=0.2)
     begun = clock.monotonic()
-    assert names(consumer.receive(1, 20)) == ["2"]
-    assert clock.monotonic() - begun < 0.9
+    assert names(consumer.receive(1, 60)) == ["2"]
+    assert clock.monotonic() - begun < SOON
     timer.join()
 
 
 @only_postgres
-def test_cut_while_waiting(broker, alias, consumer):
+def test_cut_while_waiting(broker, alias, consumer, no_look):
     """A wait ends at once when the server cuts the connection."""
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
@@ -71,8 +72,8 @@ def test_cut_while_waiting(broker, alias, consumer):
     timer = in_thread(cut, after=0.2)
     begun = clock.monotonic()
     with pytest.raises(OperationalError):
-        consumer.receive(1, 20)
-    assert clock.monotonic() - begun < 0.9
+        consumer.receive(1, 60)
+    assert clock.monotonic() - begun < SOON
     timer.join()
     assert consumer.receive(1, 0) == []
 
@@ -100,7 +101,7 @@ def test_a_database_without_a_dialect(monkeypatch):
 # -- waking up
 
 
-def test_a_commit_ends_the_wait(broker, alias, consumer):
+def test_a_commit_ends_the_wait(broker, alias, consumer, no_look):
     """A message reaches an idle consumer soon after its transaction commits, and not before."""
     committed: list[float] = []
 
@@ -111,22 +112,22 @@ def test_a_commit_ends_the_wait(broker, alias, consumer):
         committed.append(clock.monotonic())
 
     timer = in_thread(publish, after=0.1)
-    (delivery,) = consumer.receive(1, 20)
+    (delivery,) = consumer.receive(1, 60)
     received = clock.monotonic()
     timer.join()
     assert delivery.envelope.body == b"1"
-    assert -0.1 < received - committed[0] < 0.5
+    assert -0.1 < received - committed[0] < SOON
 
 
-def test_own_messages_are_seen(broker, consumer):
+def test_own_messages_are_seen(broker, consumer, no_look):
     """What the consumer's own thread published or delayed a moment ago is received on time, though nothing wakes it."""
     broker.publish([envelope("1")])
     (delivery,) = consumer.receive(1, 5)
     broker.publish([envelope("2", not_before=clock.after(0.2))])
     consumer.settle([Settlement(delivery, Disposition.DELAY, until=clock.after(0.1))])
     begun = clock.monotonic()
-    assert names([*consumer.receive(1, 5), *consumer.receive(1, 5)]) == ["1", "2"]
-    assert 0.15 < clock.monotonic() - begun < 0.5
+    assert names([*consumer.receive(1, 60), *consumer.receive(1, 60)]) == ["1", "2"]
+    assert clock.monotonic() - begun < SOON
 
 
 @only_postgres
@@ -150,8 +151,8 @@ def test_wake_from_a_signal_handler(consumer):
         for limit in (0, 5):
             signal.setitimer(signal.ITIMER_REAL, 0.1)
             begun = clock.monotonic()
-            assert consumer.receive(limit, 30) == []
-            assert clock.monotonic() - begun < 5
+            assert consumer.receive(limit, 60) == []
+            assert clock.monotonic() - begun < SOON
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -15,6 +15,7 @@ from django_tasks.brokers.broker import Broker
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Envelope
 from django_tasks.models import Message
+from tests.processes import DEADLINE
 
 only_sqlite = pytest.mark.parametrize("alias", ["default"], indirect=True)
 
@@ -78,10 +79,10 @@ class RecordingBroker(Broker):
 
 
 def until(condition: Callable[[], Any], turn: Callable[[float], Any] = time.sleep) -> None:
-    """Take turns until the condition holds; fail after ten seconds."""
-    deadline = clock.monotonic() + 10
+    """Take turns until the condition holds; fail after the deadline."""
+    deadline = clock.monotonic() + DEADLINE
     while not condition():
-        assert clock.monotonic() < deadline, "it didn't happen within ten seconds"
+        assert clock.monotonic() < deadline, f"it didn't happen within {DEADLINE:.0f} seconds"
         turn(0.02)
 
 
@@ -115,5 +116,5 @@ class running:
         for forwarder in self.forwarders:
             forwarder.wake()
         for thread in self.threads:
-            thread.join(10)
+            thread.join(DEADLINE)
         assert not any(thread.is_alive() for thread in self.threads)

@@ -31,14 +31,14 @@ def test_a_set_waits_for_the_last(backend):
     with pytest.raises(TimeoutError, match="1 of 3 results"):
         results.get(timeout=0.02)
     with soon(lambda: keep(backend, "late", value=2)):
-        assert results.get(timeout=10) == [0, 1, 2]
+        assert results.get(timeout=50) == [0, 1, 2]
 
 
 def test_the_same_task_twice_in_a_set(backend):
     """Two objects of one task both get its end."""
     results = ResultSet([AsyncResult("a"), AsyncResult("a"), GroupResult("g", [AsyncResult("a")])])
     with soon(lambda: keep(backend, "a", value=1)):
-        assert results.get(timeout=10) == [1, 1, [1]]
+        assert results.get(timeout=50) == [1, 1, [1]]
 
 
 def test_a_failure_ends_the_wait(backend):
@@ -124,7 +124,7 @@ def test_sets_over_several_backends(backend):
     results = ResultSet([AsyncResult("a"), AsyncResult("b", backend=other)])
     keep(other, "b", value=2)
     with soon(lambda: keep(backend, "a", value=1)):
-        assert results.get(timeout=10) == [1, 2]
+        assert results.get(timeout=50) == [1, 2]
     results.forget()
     assert (backend.fetch(["a"]), other.fetch(["b"])) == ({}, {})
 

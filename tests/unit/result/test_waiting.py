@@ -16,7 +16,7 @@ def test_get_returns_what_is_there_and_what_comes(backend):
     keep(backend, "a", value=5)
     assert AsyncResult("a").get(timeout=0) == 5
     with soon(lambda: keep(backend, "b", value=6)):
-        assert AsyncResult("b").get(timeout=10) == AsyncResult("b").wait(timeout=10) == 6
+        assert AsyncResult("b").get(timeout=50) == AsyncResult("b").wait(timeout=10) == 6
 
 
 def test_get_raises_the_tasks_exception(backend):
