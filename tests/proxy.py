@@ -73,11 +73,18 @@ class Proxy:
                 _end(client)
                 continue
             server.settimeout(None)
+            with suppress(OSError):
+                for each in (client, server):
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.taken += 1
                 self._sockets |= {client, server}
+            # From here on cut() ends this connection, too, even before it passes anything on.
+            if self._listener is not listener:
+                _end(client)
+                _end(server)
+                return
             for source, sink in ((client, server), (server, client)):
-                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
