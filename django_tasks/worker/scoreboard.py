@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 # running, started, deadline (0: none), tag, task id, who waits for it
-_LINE: Final = struct.Struct("<?xxxxxxxdd64s256s128s")
+_LINE: Final = struct.Struct("<?xxxxxxxdd64s256s512s")
 # last fetch, finished tasks
 _HEAD: Final = struct.Struct("<dq")
 _HEAD_SIZE: Final = 64
-_TAG: Final = struct.Struct("<dd64s256s128s")
+_TAG: Final = struct.Struct("<dd64s256s512s")
 _RUNNING: Final = struct.Struct("<?")
 
 
@@ -49,7 +49,7 @@ class Block:
         """Note that the slot runs this task now."""
         at = self._line(slot)
         # Strangers' ids hold any characters, halves of surrogate pairs among them.
-        task, part = task_id.encode("utf-8", "surrogatepass")[:256], awaited.encode("utf-8", "surrogatepass")[:128]
+        task, part = task_id.encode("utf-8", "surrogatepass")[:256], awaited.encode("utf-8", "surrogatepass")[:512]
         _TAG.pack_into(self._memory, at + 8, started, deadline or 0.0, tag.encode()[:64], task, part)
         _RUNNING.pack_into(self._memory, at, True)
 

@@ -21,6 +21,14 @@ def test_blocks_do_not_touch_each_other() -> None:
     assert [len(line.task_id) for line in board[1].running()] == [256, 256]
 
 
+def test_a_part_with_long_ids_is_named_whole() -> None:
+    """An id has up to 255 characters, and so has a group's: cut, they would name a part that no chord waits for."""
+    block = Scoreboard(1, 1)[0]
+    awaited = f"{'p' * 255} {'g' * 255}"
+    block.begin(0, "id", "", 0.0, None, awaited)
+    assert block.running()[0].awaited == awaited
+
+
 def test_a_task_may_have_any_id() -> None:
     """Half a surrogate pair in an id, as JSON can carry it, does not end the worker's process; the id is read as it was."""
     block = Scoreboard(1, 1)[0]
