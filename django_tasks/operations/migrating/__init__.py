@@ -11,6 +11,7 @@ from django_tasks.operations.migrating.imports import check_imports
 from django_tasks.operations.migrating.installed import check_installed
 from django_tasks.operations.migrating.reading import Source, sources
 from django_tasks.operations.migrating.taskcode import check_task_code
+from django_tasks.operations.migrating.taskoptions import check_options
 from django_tasks.operations.migrating.textfiles import check_text
 from django_tasks.operations.migrating.writtensettings import check_settings, find_namespaces
 
@@ -47,6 +48,7 @@ def _check(read: list[Source]) -> Iterator[Finding]:
             yield from check_app(source, apps)
             yield from check_settings(source, namespaces)
             yield from check_task_code(source)
+            yield from check_options(source)
         else:
             yield from check_text(source)
     yield from check_installed(read)

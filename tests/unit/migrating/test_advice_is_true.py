@@ -18,6 +18,7 @@ from django_tasks.operations.migrating.appuses import _ACCEPTED, _MISSING
 from django_tasks.operations.migrating.commandnames import COMMANDS, GLOBAL
 from django_tasks.operations.migrating.names import ADVICE, COMPANIONS, MOVED, advice, counterpart
 from django_tasks.operations.migrating.taskcode import _NOT_OURS
+from django_tasks.operations.migrating.taskoptions import PROPERTIES
 from django_tasks.tasks import Task
 
 
@@ -110,3 +111,10 @@ def test_what_is_said_to_come_later_is_not_there_yet(name):
     """When one of these commands comes, the table has to lose its line."""
     with pytest.raises(CommandError, match="later release"):
         call_command("tasks", name)
+
+
+def test_properties_that_are_said_to_be_refused_are():
+    """What is called no option of a call is none: it raises TypeError where the task is called."""
+    for name in PROPERTIES:
+        with pytest.raises(TypeError, match="Nothing was sent"):
+            app.send_task("nobody.knows", **{name: "x"})

@@ -257,3 +257,28 @@ def test_an_app_is_followed_through_the_modules_that_hand_it_on(tmp_path):
     assert ("from proj.shop.api import jobs: the project's Celery app", CHANGE) in found
     assert ("@jobs.task", COUNTS) in found
     assert ("jobs.amqp.queues", CHANGE) in found
+
+
+def test_options_that_are_refused_are_found(tmp_path):
+    """A decorator with an option that our tasks don't take, and a call with a property of AMQP, must change; others are left alone."""
+    text = """\
+from celery import shared_task as task
+from proj.celery import app
+@task(Request=Mine, max_retry=3, flavour="mild")
+def first(): ...
+@app.task(backend="redis://", base=Mine, max_retry=3, acks_late=True)
+def second(): ...
+@app.task(backend=None)
+def third():
+    first.apply_async((), app_id="x", headers={})
+    first.apply_async((), user_id=3, stamped_headers=["user_id"])
+    pool.apply_async(first, kwds={}, callback=print)
+"""
+    ours = [one for one in findings(tmp_path, {"shop/some.py": text}) if one[2].startswith(("@", "apply_async"))]
+    assert [(line, severity, what) for line, severity, what, _ in ours] == [
+        (3, CHANGE, "@task(Request=…)"),
+        (3, CHANGE, "@task(max_retry=…)"),
+        (5, CHANGE, "@app.task(backend=…)"),
+        (9, CHANGE, "apply_async(app_id=…)"),
+    ]
+    assert ours[1][3] == "raises TypeError here: there is no option 'max_retry'; did you mean 'max_retries'?"
