@@ -340,7 +340,7 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
             embed=embed,
             headers=NOTHING if headers.keys() <= _KNOWN else {name: headers[name] for name in headers if name not in _KNOWN},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidTaskError(f"the headers can't be read: {type(error).__name__} {error}; they are {_cut_repr(headers)}") from error
 
 

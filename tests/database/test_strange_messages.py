@@ -14,10 +14,13 @@ from django_tasks.protocol import _PROTOCOL
 from django_tasks.worker.revoked import RevokedStamps
 from tests.unit.worker_rig import Pushing, Rig, delivery, late
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres", "mysql"])
 
 #: Values of every kind that JSON has.
-ODD: list[Any] = [5, 0, True, 1.5, "x", "", [], [1], ["a"], [["a"]], [{"a": 1}], {}, {"a": 1}, {"a": {"b": []}}, None]
+ODD: list[Any] = [
+    *(5, 0, -1, 10**30, True, 1.5, 1e400, "x", "", "y" * 300, "\ud800", "\0"),
+    *([], [1], ["a"], [["a"]], [{"a": 1}], {}, {"a": 1}, {"a": {"b": []}}, None),
+]
 HEADERS = [*sorted(_PROTOCOL), "compression", "x-hidden-arguments", "x-lifted-revocation", "x-unknown-since", "periodic_task_name"]
 #: What may stand where a signature belongs.
 SIGNATURES: list[Any] = [
@@ -65,7 +68,15 @@ def with_embedded(task: Any, name: str, value: Any) -> Delivery:
 
 
 @pytest.mark.parametrize("task", [late, early])
-@pytest.mark.parametrize("backend", ["memory://strange", "db://default"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "memory://strange",
+        "db://default",
+        pytest.param("db://postgres", marks=pytest.mark.postgres),
+        pytest.param("db://mysql", marks=pytest.mark.mysql),
+    ],
+)
 def test_no_message_is_stuck_or_ends_a_process(settings: Any, task: Any, backend: str, caplog: pytest.LogCaptureFixture) -> None:
     """It is received, run where it can be, and settled; nothing of it raises in the threads of a worker, and its outcome is stored."""
     settings.DJANGO_TASKS = {"BROKER_URL": "memory://strange", "RESULT_BACKEND": backend}
