@@ -177,7 +177,7 @@ class chain(Signature[Any]):
 
     def _prepared(self, args: Any, kwargs: Any, taken: Mapping[str, Any], *, copies: bool) -> tuple[list[Any], list[Any]]:
         """Return the steps as they will be sent, frozen, and their results, each the parent of the next."""
-        steps = _upgraded(list(_flattened(self.tasks, copies=copies)))
+        steps = _upgraded(list(_distinct(_flattened(self.tasks, copies=copies))))
         if not steps:
             return [], []
         if args or kwargs:
@@ -260,6 +260,14 @@ def _flattened(tasks: Iterable[Any], *, copies: bool) -> Iterator[Signature[Any]
     found = list(_spliced(tasks, copies=copies))
     steps = [step for step in found if not (isinstance(step, group) and not step.tasks)]
     return iter(steps or found[:1])
+
+
+def _distinct(steps: Iterable[Signature[Any]]) -> Iterator[Signature[Any]]:
+    """Yield the steps, each an object of its own, since it gets an id of its own: ``chain(step, step)``."""
+    seen: set[int] = set()
+    for step in steps:
+        yield step.clone() if id(step) in seen else step
+        seen.add(id(step))
 
 
 def _spliced(tasks: Iterable[Any], *, copies: bool) -> Iterator[Signature[Any]]:

@@ -324,7 +324,7 @@ class Signature(WireForm, AsyncCalls[R]):
         """Stamp the callbacks and error callbacks only."""
         for option, method in (("link", "on_callback"), ("link_error", "on_errback")):
             stamps = deepcopy(headers)
-            links = [maybe_signature(link) for link in listed(self.options.get(option))]
+            links = [maybe_signature(link, clone=True) for link in listed(self.options.get(option))]  # others may have them, too
             for link in links:
                 visited = None if visitor is None else getattr(visitor, method)(link, **stamps) or {}
                 link.stamp(visitor, append_stamps, **merge_stamps(stamps, visited, append=append_stamps))
