@@ -239,7 +239,11 @@ class _Inbox(Line):
             logger.warning("An event can't be read: %s", error)
             return
         found = body if isinstance(body, list) else [body]
-        self._heard += [event for event in found if isinstance(event, dict) and self._matches(str(event.get("type", "")))]
+        self._heard += [event for event in found if _is_event(event) and self._matches(event["type"])]
+
+
+def _is_event(told: Any) -> bool:
+    return isinstance(told, dict) and isinstance(told.get("type"), str)
 
 
 def _unreadable(message: Any, error: Exception) -> None:

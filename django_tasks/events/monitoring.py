@@ -105,7 +105,8 @@ def received(event: Event) -> Event:
         # Clients hear nothing, so their clocks don't follow anybody's.
         event["clock"] = max(0, channels.lamport.value - 1)
     else:
-        event["clock"] = event.get("clock") or channels.lamport.forward()
+        told = event.get("clock")
+        event["clock"] = told if told and isinstance(told, int) else channels.lamport.forward()
         channels.lamport.adjust(event["clock"])
     event["local_received"] = clock.timestamp()
     return event
