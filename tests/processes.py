@@ -75,7 +75,7 @@ class WorkerProcess:
         """Wait until it has printed this."""
         wait_until(lambda: text in self.output or self.process.poll() is not None, f"{text!r} from the worker, which said:\n{self.output}")
         if text not in self.output:
-            self._reader.join(2)
+            self._reader.join(10)
         assert text in self.output, f"the worker ended with {self.process.returncode} without saying {text!r}:\n{self.output}"
 
     def signal(self, number: int) -> None:
@@ -94,11 +94,11 @@ class WorkerProcess:
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
+                self.process.wait(30)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(5)
-        self._reader.join(2)
+        self.process.wait(30)
+        self._reader.join(10)
         if self.process.stdout is not None:
             self.process.stdout.close()
 

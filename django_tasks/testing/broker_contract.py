@@ -156,11 +156,11 @@ class BrokerContract(LeaseContract):
         with self.consuming(broker) as consumer:
             begun = clock.monotonic()
             assert consumer.receive(10, 0.2) == []
-            assert 0.15 < clock.monotonic() - begun < 3
+            assert 0.15 < clock.monotonic() - begun < 15
             broker.publish([envelope()])
             begun = clock.monotonic()
             assert consumer.receive(0, 0.2) == []
-            assert 0.15 < clock.monotonic() - begun < 3
+            assert 0.15 < clock.monotonic() - begun < 15
             assert len(consumer.receive(1, 5)) == 1
 
     def test_wake_ends_a_wait(self, broker: Broker) -> None:
@@ -170,9 +170,9 @@ class BrokerContract(LeaseContract):
                 timer = threading.Timer(0.2, consumer.wake)
                 timer.start()
                 begun = clock.monotonic()
-                assert consumer.receive(limit, 20) == []
+                assert consumer.receive(limit, 60) == []
                 timer.join()
-                assert clock.monotonic() - begun < 5
+                assert clock.monotonic() - begun < 20
 
     def test_a_message_ends_a_wait(self, broker: Broker) -> None:
         """A waiting consumer gets a message that another thread publishes."""
@@ -193,11 +193,16 @@ class BrokerContract(LeaseContract):
         broker.publish([envelope(str(number), priority=number % 3, queue=f"q{number % 2}") for number in range(600)])
         got: list[list[str]] = [[], [], []]
         errors: list[BaseException] = []
+        end = clock.monotonic() + 60
 
         def drain(number: int) -> None:
             try:
                 with self.consuming(broker, "q0", "q1", name=f"drain-{number}") as consumer:
-                    while deliveries := consumer.receive(25, 0.3):
+                    # Once more when all have come: nothing may come twice.
+                    last = False
+                    while not last and clock.monotonic() < end:
+                        last = sum(map(len, got)) >= 600
+                        deliveries = consumer.receive(25, 0.3)
                         got[number] += names(deliveries)
                         consumer.settle(settled(deliveries, Disposition.ACK))
             except BaseException as error:  # noqa: BLE001  reported by the test's own thread

@@ -47,7 +47,7 @@ class LeaseContract(BrokerProbes):
         broker.publish([envelope("1"), envelope("2")])
         with self.consuming(broker) as consumer:
             first, second = consumer.receive(2, 5)
-            until = clock.after(0.3)
+            until = clock.after(1.5)
             consumer.settle(
                 [
                     Settlement(first, Disposition.DELAY, until=until),
@@ -55,7 +55,7 @@ class LeaseContract(BrokerProbes):
                 ]
             )
             assert consumer.receive(2, 0) == []
-            (again,) = consumer.receive(2, 5)
+            (again,) = consumer.receive(2, 30)
             assert clock.now() >= until
             assert (names([again]), again.deliveries) == (["1"], 2)
             broker.promote(clock.after(1000), limit=10)
@@ -86,14 +86,15 @@ class LeaseContract(BrokerProbes):
         """A message with ``not_before`` waits until then, and is received soon after, without help."""
         if not broker.delays:
             return
-        due = clock.after(0.4)
+        due = clock.after(1.5)
         broker.publish([envelope("later", not_before=due, priority=9), envelope("now", not_before=clock.after(-5))])
         with self.consuming(broker) as consumer:
             assert names(consumer.receive(10, 5)) == ["now"]
             assert consumer.receive(10, 0) == []
-            assert names(consumer.receive(10, 5)) == ["later"]
+            assert names(consumer.receive(10, 60)) == ["later"]
             late = (clock.now() - due).total_seconds()
-        assert 0 <= late < 0.25
+        # Generous: a machine may have much else to do.
+        assert 0 <= late < 10
 
     def test_promote(self, broker: Broker) -> None:
         """``promote`` makes what is due receivable, as much as it is allowed."""
@@ -124,7 +125,7 @@ class LeaseContract(BrokerProbes):
         broker.publish([envelope("1")])
         with self.consuming(broker) as first, self.consuming(broker, name="two") as second:
             held = first.receive(1, 5)
-            assert broker.recover(clock.after(first.lease - 5), limit=10) == 0
+            assert broker.recover(clock.after(first.lease / 2), limit=10) == 0
             assert second.receive(1, 0) == []
             assert broker.recover(clock.after(first.lease + 1), limit=10) == 1
             (again,) = second.receive(1, 5)

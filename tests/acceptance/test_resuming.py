@@ -162,7 +162,7 @@ def test_chords_in_chains_in_a_group(story: Story) -> None:
 
 def test_a_revoked_step(story: Story) -> None:
     """The workers remember that it was revoked, and run it nevertheless when it is sent again."""
-    result = (story.step("1", 0).set(countdown=2) | story.step("2")).delay()
+    result = (story.step("1", 0).set(countdown=6) | story.step("2")).delay()
     result.parent.revoke()
     story.go_on(1)
     assert value(result) == 2

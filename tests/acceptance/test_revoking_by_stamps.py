@@ -54,14 +54,14 @@ def test_what_runs_is_stopped_if_that_is_asked_for(start_worker: StartWorker, pl
     """terminate=True ends every running task with the stamp, and no other; without it, what runs is left alone."""
     worker = start_worker("-c", "3")
     stopped = [send(tasks.stuck, tenant="acme"), send(tasks.stuck, tenant=["zeta", "acme"])]
-    left_alone = send(tasks.nap, 6, "left alone", tenant="other")
+    left_alone = send(tasks.nap, 12, "left alone", tenant="other")
     for result in (*stopped, left_alone):
         becomes(result, states.STARTED, worker)
     app.control.revoke_by_stamped_headers(["tenant=other"])
     app.control.revoke_by_stamped_headers({"tenant": ["acme"]}, terminate=True)
     for result in stopped:
         becomes(result, states.REVOKED, worker)
-    assert left_alone.get(timeout=50) == 6
+    assert left_alone.get(timeout=50) == 12
     later = send(tasks.record, "later", tenant="other")
     becomes(later, states.REVOKED, worker)
     assert [effect.key for effect in Effect.objects.all()] == ["left alone"]
@@ -71,14 +71,14 @@ def test_what_runs_is_stopped_if_that_is_asked_for(start_worker: StartWorker, pl
 def test_a_running_worker_hears_of_it_and_of_its_end(start_worker: StartWorker, place: Place) -> None:
     """Parts of a group that wait behind another task are revoked; when the row is deleted, tasks with the stamp run again."""
     worker = start_worker("-c", "1")
-    ahead = tasks.nap.delay(4)
+    ahead = tasks.nap.delay(12)
     becomes(ahead, states.STARTED, worker)
     parts = group(tasks.record.s(name) for name in "abc").stamp(run="17").apply_async()
     other = tasks.record.delay("other")
     parts.revoke_by_stamped_headers({"run": "17"})
     for part in parts:
         becomes(part, states.REVOKED, worker)
-    assert (ahead.get(timeout=50), other.get(timeout=50)) == (4, "other")
+    assert (ahead.get(timeout=50), other.get(timeout=50)) == (12, "other")
     RevokedStamp.objects.all().delete()
 
     def runs() -> bool:

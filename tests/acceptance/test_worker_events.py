@@ -127,11 +127,11 @@ def test_every_pool_says_it(start_worker: StartWorker, place: Place, monitor: Mo
 def test_a_long_task_is_heard_of_while_it_runs(start_worker: StartWorker, place: Place, monitor: Monitor) -> None:
     """Received and started come at once; its process is killed, and the node says what becomes of it."""
     worker = start_worker("-E", "-c", "1", "-n", monitor.worker)
-    result = tasks.nap.apply_async([60], time_limit=3)
+    result = tasks.nap.apply_async([60], time_limit=8)
     monitor.hears(result.id, ["task-received", "task-started"], worker)
     assert state_of(result.id) in {states.PENDING, states.STARTED}
     monitor.hears(result.id, ["task-received", "task-started", "task-failed"], worker)
-    assert monitor.last(result.id)["exception"].startswith("TimeLimitExceeded(3")
+    assert monitor.last(result.id)["exception"].startswith("TimeLimitExceeded(8")
 
 
 @on_every_channel

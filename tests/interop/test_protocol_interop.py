@@ -205,7 +205,7 @@ def test_what_celery_publishes_through_kombu_is_read(celery_app, compression):
     with celery_app.connection() as connection, connection.channel() as channel:
         bound = Queue(queue, Exchange(""), routing_key=queue)
         with Consumer(channel, [bound], on_message=kept.append, accept=["json"], no_ack=True):
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=50)
     (got,) = kept
     # kombu has decompressed the body already, and left the header that says how.
     headers = {name: value for name, value in got.headers.items() if name != "compression"}
@@ -248,7 +248,7 @@ def test_what_we_encode_travels_through_kombu(celery_app):
             **properties,
         )
         with Consumer(channel, [bound], on_message=kept.append, accept=["json"], no_ack=True):
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=50)
     request = Request(kept[0], app=celery_app, hostname="w@h", task=celery_app.tasks["a.b"])
     assert (request.id, request.args, request._expires) == ("the-id", [2, 3], LATER)
 

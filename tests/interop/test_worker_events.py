@@ -70,7 +70,7 @@ def test_celerys_state_of_our_worker(start_worker: StartWorker, place: Place) ->
     try:
         worker = start_worker("-E", "-c", "1", "-n", WORKER)
         good, bad = tasks.add.apply_async([2, 3], shadow="plus"), tasks.fail.delay("on purpose")
-        again, long = tasks.flaky.delay("again", 1), tasks.nap.delay(2)
+        again, long = tasks.flaky.delay("again", 1), tasks.nap.delay(5)
         seen = monitor.state.tasks
 
         def states(*results: AsyncResult[Any]) -> list[str | None]:
@@ -83,7 +83,7 @@ def test_celerys_state_of_our_worker(start_worker: StartWorker, place: Place) ->
         plus = seen[good.id]
         assert (plus.name, plus.args, plus.kwargs, plus.result, plus.worker.hostname) == ("plus", "[2, 3]", "{}", "5", WORKER)
         assert plus.received <= plus.started <= plus.succeeded
-        assert plus.runtime < 2 <= seen[long.id].runtime
+        assert plus.runtime < seen[long.id].runtime >= 5
         assert (seen[bad.id].exception, seen[again.id].retries) == ("ValueError('on purpose')", 1)
         assert seen[again.id].retried
         worker.signal(signal.SIGTERM)
