@@ -1,5 +1,7 @@
 """Many chords in one call: what that costs a database, and what of it is particular to one."""
 
+from functools import partial
+
 import pytest
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
@@ -9,7 +11,7 @@ from django_tasks.models import ChordCounter, ChordPart
 from django_tasks.result_backends.backend import NewChord
 from django_tasks.result_backends.database import DatabaseResultBackend, chordrows
 from django_tasks.result_backends.encoding import decode
-from django_tasks.testing.result_probes import BODY, part
+from django_tasks.testing.result_probes import BODY, ResultProbes, part
 
 everywhere = pytest.mark.django_db(databases=["default", "postgres", "mysql"])
 
@@ -84,7 +86,34 @@ def test_ids_that_a_database_takes_for_others(backend, alias):
 @everywhere
 def test_an_index_with_another_name(backend, alias, monkeypatch):
     """Where MySQL has no index that finds counters by their group, counting must do without."""
-    monkeypatch.setattr(chordrows, "_INDEXES", {})
+    monkeypatch.setattr(chordrows, "_HINTS", {})
     monkeypatch.setattr(connections[alias].introspection, "get_constraints", lambda cursor, table: {})
     backend.open_chords([NewChord("a-group", 1, BODY)])
     assert len(backend.count_chord_parts([part("a-group", 0)])) == 1
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres", "mysql"])
+def test_transactions_that_have_the_same_chords(backend, alias):
+    """Workers that apply the same outcomes at once, each batch in one transaction, must not wait for each other for ever."""
+    if alias == "default":
+        with connections[alias].cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode=WAL")
+    for _ in range(3):
+        ids = [new_id() for _ in range(20)]
+        backend.open_chords([NewChord(group_id, 3, BODY) for group_id in ids])
+        parts = [part(group_id, position) for group_id in ids for position in range(3)]
+        found: list[str] = []
+        probes = ResultProbes()
+        probes.in_thread = lambda work: (work(), connections.close_all())
+        probes.all_at_once([partial(apply, backend, mine, found) for mine in (parts, parts[::-1], parts[::2] + parts[1::2])])
+        assert sorted(found) == sorted(ids)
+
+
+def apply(backend, mine, found) -> None:
+    for start in range(0, len(mine), 12):
+        some = mine[start : start + 12]
+        with transaction.atomic(using=backend.alias):
+            backend.store(some)
+            ready = [each.group_id for each in backend.count_chord_parts(some)]
+            backend.close_chords(ready)
+        found.extend(ready)

@@ -28,8 +28,8 @@ _LOCKED: Final = 900
 
 _COUNTERS: Final[str] = ChordCounter._meta.db_table
 _PARTS: Final[str] = ChordPart._meta.db_table
-#: Index by which MySQL finds counters by their group, of each database.
-_INDEXES: Final[dict[str, str]] = {}
+#: How MySQL is told by which index to find the rows of a group, by database and table.
+_HINTS: Final[dict[tuple[str, str], str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def hold(connection: BaseDatabaseWrapper, group_ids: Collection[str]) -> list[He
 
     In the order of their ids, so that two workers that have the same chords don't wait for each other.
     """
-    names, now, hint = sorted(group_ids), moment_of(connection)(clock.now()), _hint(connection)
+    names, now, hint = sorted(group_ids), moment_of(connection)(clock.now()), _hint(connection, _COUNTERS, ("group_id",))
     lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
     rows: list[tuple[Any, ...]] = []
     with connection.cursor() as cursor:
@@ -78,17 +78,21 @@ def _held(row: Sequence[Any]) -> Held:
     return Held(id, group_id, size, done, text, None if claimed is None else bool(claimed))
 
 
-def _hint(connection: BaseDatabaseWrapper) -> str:
-    """MySQL locks rows as it comes by them: of a small table it would read all, in another order."""
+def _hint(connection: BaseDatabaseWrapper, table: str, columns: Sequence[str]) -> str:
+    """MySQL locks the rows that it looks at: those of the whole table, in another order, where that is small and it is free to choose."""
     if connection.vendor != "mysql":
         return ""
-    name = _INDEXES.get(connection.alias)
-    if name is None:
+    key = connection.alias, table
+    if key not in _HINTS:
         with connection.cursor() as cursor:
-            known = connection.introspection.get_constraints(cursor, _COUNTERS)
-        found = [name for name, each in known.items() if each["unique"] and each["columns"] == ["group_id"]]
-        name = _INDEXES[connection.alias] = f" FORCE INDEX ({connection.ops.quote_name(found[0])})" if found else ""
-    return name
+            known = connection.introspection.get_constraints(cursor, table)
+        found = [name for name, each in known.items() if each["unique"] and each["columns"] == list(columns)]
+        _HINTS[key] = f" FORCE INDEX ({connection.ops.quote_name(found[0])})" if found else ""
+    return _HINTS[key]
+
+
+def _parts_hint(connection: BaseDatabaseWrapper) -> str:
+    return _hint(connection, _PARTS, ("group_id", "task_id"))
 
 
 def insert(connection: BaseDatabaseWrapper, parts: Sequence[tuple[str, str, int | None]]) -> int:
@@ -102,6 +106,14 @@ def insert(connection: BaseDatabaseWrapper, parts: Sequence[tuple[str, str, int 
             cursor.execute(f"{verb} INTO {_PARTS} (group_id, task_id, position) VALUES {marks}{ending}", values)
             inserted += max(0, cursor.rowcount)
     return inserted
+
+
+def remove(connection: BaseDatabaseWrapper, group_ids: Sequence[str]) -> None:
+    """Delete the parts of these chords, whose counters are held."""
+    verb = f"DELETE {_PARTS} FROM {_PARTS}{_parts_hint(connection)}" if connection.vendor == "mysql" else f"DELETE FROM {_PARTS}"
+    with connection.cursor() as cursor:
+        for some in chunks(group_ids, CHUNK):
+            cursor.execute(f"{verb} WHERE group_id IN ({_marks(some)})", list(some))
 
 
 def counted(connection: BaseDatabaseWrapper, held: Sequence[Held], parts: Mapping[str, Collection[ResultMeta]]) -> dict[str, int]:
@@ -122,8 +134,8 @@ def _counts(connection: BaseDatabaseWrapper, group_ids: Sequence[str]) -> dict[s
     with connection.cursor() as cursor:
         for some in chunks(group_ids, CHUNK):
             cursor.execute(
-                f"SELECT group_id, COUNT(*) FROM {_PARTS} WHERE group_id IN ({_marks(some)}) AND task_id NOT LIKE %s"
-                f" GROUP BY group_id{ending}",
+                f"SELECT group_id, COUNT(*) FROM {_PARTS}{_parts_hint(connection)}"
+                f" WHERE group_id IN ({_marks(some)}) AND task_id NOT LIKE %s GROUP BY group_id{ending}",
                 [*some, ADDED + "%"],
             )
             found.update(cursor.fetchall())

@@ -20,8 +20,6 @@ from django_tasks.result_backends.database.reading import fetch
 from django_tasks.result_backends.database.rows import for_model
 from django_tasks.serializers import dumps_json, loads_json
 
-#: Chords of one transaction's statements.
-_CHUNK: Final = 200
 #: By how much the clocks of who opens a chord and who stores its parts' results may differ.
 _SKEW: Final = timedelta(hours=1)
 
@@ -101,11 +99,11 @@ def close_chords(alias: str, group_ids: Collection[str]) -> None:
     """Note that the bodies have been sent; the parts are not needed any more."""
     connection = connections[alias]
     with transaction.atomic(using=alias, savepoint=False):
-        for some in chordrows.chunks(sorted(group_ids), _CHUNK):
+        for some in chordrows.chunks(sorted(group_ids), chordrows.CHUNK):
             # The locks first, and in their order, as in counting.
-            held = [chord.id for chord in chordrows.hold(connection, set(some))]
-            ChordCounter.objects.using(alias).filter(pk__in=held).update(date_done=for_model(clock.now()))
-            ChordPart.objects.using(alias).filter(group_id__in=some).delete()
+            held = chordrows.hold(connection, set(some))
+            ChordCounter.objects.using(alias).filter(pk__in=[chord.id for chord in held]).update(date_done=for_model(clock.now()))
+            chordrows.remove(connection, [chord.group_id for chord in held])
 
 
 def reclaim(alias: str, limit: int) -> list[ReadyChord]:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
 from django.db import transaction
@@ -87,14 +88,15 @@ def _store_refusal(connection: BaseDatabaseWrapper, meta: ResultMeta, error: Exc
 def _upsert(connection: BaseDatabaseWrapper, metas: Sequence[ResultMeta]) -> None:
     moment = moment_of(connection)
     created = moment(clock.now())
+    if connection.vendor != "sqlite":
+        # In one order everywhere, so that two workers that store the same tasks don't wait for each other's rows and gaps.
+        metas = sorted(metas, key=attrgetter("task_id"))
     rows = [row_of(meta, created, moment) for meta in metas]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # One JSON document for the batch: for 100 rows 1.6 ms, against 4.7 ms for 2,000 values and 3.2 ms for 21 arrays.
             cursor.execute(_postgresql(), [dumps_json(rows)])
         elif connection.vendor == "mysql":
-            # In one order everywhere, so that two workers don't wait for each other's gaps.
-            rows.sort(key=lambda row: row[0])
             statement, ending = _mysql(bool(getattr(connection, "mysql_is_mariadb", False)))
             for start in range(0, len(rows), _CHUNK):
                 part = rows[start : start + _CHUNK]
