@@ -1,7 +1,6 @@
 """The child's only thread that touches the broker: receive, admit, hand over, flush, extend, give back."""
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -26,6 +25,7 @@ from django_tasks.worker.outage import Outage, broker_in_words, endurance, serve
 from django_tasks.worker.parked import parked_messages_are_due
 from django_tasks.worker.pools import Pool
 from django_tasks.worker.prefetch import MOST, MOST_FROM_A_BROKER, Prefetch
+from django_tasks.worker.process import resident_kib
 from django_tasks.worker.recovery import outcome_of_redelivery
 from django_tasks.worker.revocations import learn_revocations
 from django_tasks.worker.revoked import RevokedStamps, RevokedTasks
@@ -39,7 +39,6 @@ logger = logging.getLogger("django_tasks.worker")
 HOARDING: Final = 1.0
 #: Seconds a task must have run before STARTED is worth a write.
 WORTH_MARKING: Final = 0.1
-_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 #: Seconds of silence from the broker after which a draining worker counts the queues as empty; and where the broker pushes, and
 #: holds back what comes again for a moment.
 DRAINED_AFTER: Final = 0.5
@@ -203,9 +202,15 @@ class ConsumerThread(threading.Thread):
         self._held.update((delivery.tag, delivery) for delivery in deliveries)
         if not self._broker.recovers:
             deliveries = self._without_the_killed(deliveries)
-        requests, verdicts = self._admission.admit(deliveries)
-        for verdict in verdicts:
-            self._completer.add(outcome_of(verdict, self._options.name, followups), urgent=True)
+        try:
+            requests, verdicts = self._admission.admit(deliveries)
+            outcomes = [outcome_of(verdict, self._options.name, followups) for verdict in verdicts]
+        except Exception:
+            # Nobody else would settle them. Counted, so that what is a mistake each time becomes a dead letter.
+            self._owed += [Settlement(delivery, Disposition.REQUEUE) for delivery in deliveries]
+            raise
+        for outcome in outcomes:
+            self._completer.add(outcome, urgent=True)
         if not all(request.definition.acks_late for request in requests):
             requests = self._acknowledged_early(requests)
         if requests:
@@ -386,12 +391,3 @@ class ConsumerThread(threading.Thread):
     def _stop_stamped(self, stamps: RevokedStamps) -> None:
         for task_id in [running.request.message.id for running in self._pool.running() if stamps.match(running.request.message)]:
             self.answer({"do": "terminate", "task_id": task_id})
-
-
-def resident_kib() -> int:
-    """Return this process's resident memory in KiB; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  read every turn: the short way
-            return int(file.read().split()[1]) * _PAGE_KIB
-    except OSError:
-        return 0

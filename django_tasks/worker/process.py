@@ -5,12 +5,15 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from django_tasks import clock
 from django_tasks.worker.pipe import Channel
 from django_tasks.worker.scoreboard import Block
 
 logger = logging.getLogger("django_tasks.worker")
+
+_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 @dataclass(slots=True)
@@ -55,3 +58,12 @@ def fork(be: Callable[[Channel], int], *, consumer_id: str, close: Iterable[Chan
         # os._exit: the parent's exit handlers and buffers are not this process's to run.
         logging.shutdown()
         os._exit(status)
+
+
+def resident_kib() -> int:
+    """Return this process's resident memory in KiB; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  read every turn: the short way
+            return int(file.read().split()[1]) * _PAGE_KIB
+    except OSError:
+        return 0

@@ -1,5 +1,7 @@
 """Tasks that were admitted and wait for a slot: what revocations of others, and going back to the queue, do to them."""
 
+import pytest
+
 from django_tasks import shared_task
 from django_tasks.messages import Disposition
 from django_tasks.worker.ratelimits import RateLimits
@@ -29,3 +31,19 @@ def test_what_goes_back_counts_for_no_process(rig: Rig) -> None:
     rig.thread._give_back(rig.pool.unstarted())
     assert rig.settled() == [Disposition.REQUEUE, Disposition.REQUEUE]
     assert rig.thread._prefetch.started == 0
+
+
+def test_what_cannot_be_judged_goes_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in judging a batch must not leave it here for ever, where nobody settles it and the process can't end."""
+
+    def mistake(deliveries: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(rig.thread._admission, "admit", mistake)
+    with pytest.raises(RuntimeError):
+        rig.thread._take([delivery(late), delivery(late)])
+    rig.thread._settle_owed()
+    # Counted: what is a mistake each time becomes a dead letter.
+    assert [(one.disposition, one.counted) for one in rig.consumer.settled] == [(Disposition.REQUEUE, True)] * 2
+    rig.thread._stop()
+    assert rig.thread._finished()
