@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, Final, TypeAlias, TypedDict
+from typing import Any, Final, NoReturn, TypeAlias, TypedDict
 
 from django_tasks import result_backends
 from django_tasks.canvas.givenconnections import CONNECTIONS, refuse_other_brokers
@@ -145,7 +145,7 @@ def build_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], opt
         root_id, parent_id, priority = _inherited(request, root_id, parent_id, priority)
     hard, soft = get("time_limit"), get("soft_time_limit")
     if hard and soft and soft > hard:
-        raise ValueError(f"{name}: soft_time_limit={soft} must not exceed time_limit={hard}; nothing was sent")
+        _refuse_limits(name, soft, hard)
     queue = get("queue")
     stamped = get("stamped_headers")
     headers = get("headers")
@@ -178,9 +178,13 @@ def build_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], opt
         kwargsrepr=get("kwargsrepr"),
         serializer=get("serializer"),
         compression=get("compression"),
-        embed=_embed(options),
+        embed=_embed(name, options),
         headers=_headers(headers, options),
     )
+
+
+def _refuse_limits(name: str, soft: float, hard: float) -> NoReturn:
+    raise ValueError(f"{name}: soft_time_limit={soft} must not exceed time_limit={hard}; nothing was sent")
 
 
 def _fit_id(name: str, task_id: Any) -> str:
@@ -214,6 +218,10 @@ def amend_message(message: TaskMessage, options: Mapping[str, Any], **fields: An
     for name in _AMENDED:
         if options.get(name) is not None:
             fields[name] = options[name]
+    if options.get("time_limit") or options.get("soft_time_limit"):
+        hard, soft = (fields.get(name, getattr(message, name)) for name in ("time_limit", "soft_time_limit"))
+        if hard and soft and soft > hard:
+            _refuse_limits(message.task, soft, hard)
     if options.get("queue") is not None:
         queue = options["queue"]
         # The old routing key and exchange led to the old queue.
@@ -228,7 +236,7 @@ def amend_message(message: TaskMessage, options: Mapping[str, Any], **fields: An
         fields["stamped_headers"] = sorted({*(message.stamped_headers or ()), *options["stamped_headers"]})
         fields["stamps"] = {**message.stamps, **_stamps(options["stamped_headers"], options)}
     if any(options.get(name) is not None for name in ("link", "link_error", "chain", "chord")):
-        fields["embed"] = {**message.embed, **_embed(options)}
+        fields["embed"] = {**message.embed, **_embed(message.task, options)}
     return replace(message, **fields)
 
 
@@ -242,13 +250,13 @@ def refuse_misplaced(name: str, options: Mapping[str, Any]) -> None:
 
     What an option can't hold is a TypeError, too. Stamps are options of any name: ``stamped_headers`` lists them.
     """
+    refuse_values(name, options)
     stamps = set(options.get("stamped_headers") or ())
     for option in options:
         if option not in OPTION_NAMES and option not in stamps:
             near = get_close_matches(option, OPTION_NAMES, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "custom values belong into headers={...}."
             raise TypeError(f"{name}: apply_async() has no option {option!r}; {hint} Nothing was sent")
-    refuse_values(name, options)
     refuse_other_brokers(
         options,
         f"calling {name}",
@@ -283,7 +291,7 @@ def _name(exchange: Any) -> str | None:
     return None if exchange is None else getattr(exchange, "name", exchange)
 
 
-def _embed(options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _embed(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     embed: dict[str, Any] = {}
     for option, key in _EMBEDDED:
         if option in options:
@@ -291,8 +299,13 @@ def _embed(options: Mapping[str, Any]) -> Mapping[str, Any]:
             if found:
                 embed[key] = found
     if options.get("chain"):
-        embed["chain"] = list(options["chain"])
+        steps = options["chain"]
+        if not isinstance(steps, _POSITIONAL) or not all(isinstance(step, _BY_NAME) for step in steps):
+            raise TypeError(f"{name}: chain takes a list of signatures, the last step first, not {steps!r:.200}; nothing was sent")
+        embed["chain"] = list(steps)
     if options.get("chord") is not None:
+        if not isinstance(options["chord"], _BY_NAME):
+            raise TypeError(f"{name}: chord takes the signature of a chord's body, not {options['chord']!r:.200}; nothing was sent")
         embed["chord"] = options["chord"]
     return embed or NOTHING
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 from django_tasks.canvas.calls import PLUMBING, listed
 from django_tasks.canvas.dispatch import sending
 from django_tasks.canvas.groups import group
+from django_tasks.canvas.optionvalues import fit_link
 from django_tasks.canvas.signatures import Signature, maybe_signature, member_of, members_of
 from django_tasks.canvas.texts import chord_text
 from django_tasks.canvas.wire import merge_options
@@ -247,7 +248,7 @@ class chord(Signature[Any]):
 
         With TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER it is called for each part that fails, too.
         """
-        errback = maybe_signature(errback)
+        errback = maybe_signature(fit_link(errback))
         for task in self.header_tasks():
             # With Celery's workers an inner chord's failure is not the outer one's: there it must be heard of at the inner one.
             if isinstance(task, chord) or settings.TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER:

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from django_tasks.canvas.alike import send_alike
 from django_tasks.canvas.dispatch import note_child, sending
+from django_tasks.canvas.optionvalues import fit_link
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.texts import shortened
 from django_tasks.canvas.wire import merge_options
@@ -185,11 +186,13 @@ class group(Signature[list[Any]]):
 
     def link(self, callback: Any) -> Any:
         """Call ``callback``, without arguments, when the first member succeeds. For all results use a chord."""
-        return self.tasks[0].link(callback.clone().set(immutable=True))
+        if not self.tasks:
+            raise ValueError("a group without members has nothing that could be followed; nothing was linked")
+        return self.tasks[0].link(maybe_signature(fit_link(callback), clone=True).set(immutable=True))
 
     def link_error(self, errback: Any) -> Any:
         """Call ``errback`` for every member that fails."""
-        errback = maybe_signature(errback)
+        errback = maybe_signature(fit_link(errback))
         return tuple(task.link_error(errback.clone()) for task in self.tasks)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:

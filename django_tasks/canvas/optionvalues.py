@@ -1,6 +1,7 @@
 """What the options of a call may hold: told to the caller, who can mend it, and not to a worker an hour later."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final
@@ -9,6 +10,8 @@ from django_tasks.result.arguments import LONGEST_ID, is_id, is_number
 
 #: Seconds, some six thousand years: later times are no datetimes.
 _FARTHEST: Final = 200_000_000_000
+#: Halves of pairs, which UTF-8 has no bytes for.
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _POLICY: Final = {"max_retries", "interval_start", "interval_step", "interval_max", "retry_errors"}
 
 
@@ -38,7 +41,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and _SURROGATE.search(value) is None
 
 
 def _is_exchange(value: Any) -> bool:
@@ -47,6 +50,14 @@ def _is_exchange(value: Any) -> bool:
 
 def _is_headers(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(name, str) for name in value)
 
 
 def _is_policy(value: Any) -> bool:
@@ -64,7 +75,8 @@ def _are_links(value: Any) -> bool:
 _ARGS: Final = (list, tuple, type(None))
 _KWARGS: Final = (dict, type(None), Mapping)
 _LIMIT: Final = "a number of seconds, 0 or more"
-_LINKS: Final = "a signature, as task.s(...) makes it, or a list of them"
+_LINK: Final = "a signature, as task.s(...) makes it"
+_LINKS: Final = f"{_LINK}, or a list of them"
 _TEXT: Final = "text"
 
 #: What each option takes, in words and as a question.
@@ -82,6 +94,10 @@ VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "reply_to": (_is_text, _TEXT),
     "exchange": (_is_exchange, "an exchange's name, or a kombu Exchange"),
     "routing_key": (_is_text, _TEXT),
+    "retries": (_is_count, "a whole number, 0 or more"),
+    "stamped_headers": (_are_names, "a list of the stamps' names"),
+    "stamps": (_is_headers, "a dictionary whose keys are text"),
+    "origin": (_is_text, _TEXT),
     "serializer": (_is_text, "the name of a serializer, as 'json'"),
     "compression": (_is_text, "the name of a compression, as 'gzip'"),
     "retry_policy": (
@@ -109,6 +125,28 @@ def refuse_call(what: str, name: Any, args: Any, kwargs: Any) -> None:
         raise TypeError(
             f"{what} takes args as a list or tuple and kwargs as a mapping, not {args!r:.100} and {kwargs!r:.100}; nothing was sent"
         )
+
+
+def fit_link(link: Any) -> Any:
+    """Return what is to be linked. Raises TypeError for what is no signature."""
+    if not isinstance(link, Mapping) or not _are_links(link):
+        raise TypeError(f"what follows a task is {_LINK}, not {link!r:.200}{_hint('link', link)}; nothing was linked")
+    return link
+
+
+def call_args(task: str, args: Any) -> tuple[Any, ...]:
+    """Return a signature's positional arguments; a text would be one for each character."""
+    if not isinstance(args or (), Iterable) or isinstance(args, str | bytes):
+        raise TypeError(f"{task}: a signature takes args as a list or tuple, not {args!r:.200}")
+    return tuple(args or ())
+
+
+def call_kwargs(task: str, kwargs: Any) -> dict[str, Any]:
+    """Return a dictionary of a signature's own for its named arguments."""
+    try:
+        return dict(kwargs or {})
+    except (TypeError, ValueError):
+        raise TypeError(f"{task}: a signature takes kwargs as a dictionary, not {kwargs!r:.200}") from None
 
 
 def _hint(option: str, value: Any) -> str:

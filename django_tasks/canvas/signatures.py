@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 from django_tasks.canvas.asynccalls import AsyncCalls
 from django_tasks.canvas.calls import listed, warn_of_sending
 from django_tasks.canvas.dispatch import send_call
+from django_tasks.canvas.optionvalues import call_args, call_kwargs, fit_link
 from django_tasks.canvas.texts import call_text
 from django_tasks.canvas.wire import WireForm, copy_options, merge_options, merge_stamps, only_stamps
 from django_tasks.exceptions import NotRegistered
@@ -77,8 +78,8 @@ class Signature(WireForm, AsyncCalls[R]):
             # Messages may carry only what is needed; and what the caller's dictionary holds stays the caller's.
             super().__init__(
                 task=task["task"],
-                args=tuple(task.get("args") or ()),
-                kwargs=dict(task.get("kwargs") or {}),
+                args=call_args(task["task"], task.get("args")),
+                kwargs=call_kwargs(task["task"], task.get("kwargs")),
                 options=dict(task.get("options") or {}),
                 subtask_type=task.get("subtask_type"),
                 immutable=bool(task.get("immutable", False)),
@@ -91,8 +92,8 @@ class Signature(WireForm, AsyncCalls[R]):
             raise TypeError(f"a signature is of a task or a task's name, not {task if self.known_task is None else self.known_task!r}")
         super().__init__(
             task=task,
-            args=tuple(args or ()),
-            kwargs=dict(kwargs) if kwargs else {},
+            args=args if isinstance(args, tuple) else call_args(task, args),
+            kwargs=dict(kwargs) if isinstance(kwargs, dict) else call_kwargs(task, kwargs),
             options={**(options or {}), **ex},
             subtask_type=subtask_type,
             immutable=immutable,
@@ -269,7 +270,7 @@ class Signature(WireForm, AsyncCalls[R]):
 
     def link(self, callback: Any) -> Any:
         """Call ``callback`` with the result when the task succeeds. Returns the callback."""
-        return self.append_to_list_option("link", callback)
+        return self.append_to_list_option("link", fit_link(callback))
 
     def link_error(self, errback: Any) -> Any:
         """Call ``errback`` when the task fails for good. Returns the errback.
@@ -277,7 +278,7 @@ class Signature(WireForm, AsyncCalls[R]):
         One that takes ``(request, exc, traceback)`` is called in the failed task's process; one that takes a single
         argument is sent as a task, with the id of the failed task.
         """
-        return self.append_to_list_option("link_error", errback)
+        return self.append_to_list_option("link_error", fit_link(errback))
 
     def on_error(self, errback: Any) -> "Signature[R]":
         """``link_error`` that returns the signature itself, for chaining."""

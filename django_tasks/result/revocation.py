@@ -76,7 +76,7 @@ def _id(given: Any) -> str:
 
 
 def _yes_or_no(terminate: Any) -> bool:
-    if not isinstance(terminate, int) or terminate not in (0, 1):
+    if terminate is not None and (not isinstance(terminate, int) or terminate not in (0, 1)):
         raise TypeError(f"terminate takes True or False, not {terminate!r:.200}. Nothing was revoked")
     return bool(terminate)
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from django_tasks import result_backends
 from django_tasks.canvas import Signature
 from django_tasks.canvas.dispatch import note_child, send
+from django_tasks.canvas.optionvalues import refuse_values
 from django_tasks.context import Request, current_request
 from django_tasks.exceptions import MaxRetriesExceededError, Retry
 from django_tasks.messages import TaskMessage, shown_arguments
 from django_tasks.result_backends.backend import ResultBackend
 from django_tasks.tasks.eventsending import send_event, tries_of
 from django_tasks.tasks.replacing import add_to_chord, replacement, send_replacement, signature_of_request
-from django_tasks.tasks.retries import give_up, next_message, raise_over_current
-from django_tasks.tasks.statekeeping import store_progress, store_state
+from django_tasks.tasks.retries import fit_max_retries, give_up, next_message, raise_over_current, retried_error
+from django_tasks.tasks.statekeeping import refuse_state, store_progress, store_state
 
 R = TypeVar("R")
 
@@ -91,11 +92,10 @@ class InsideRun(Generic[R]):
         up raises ``exc``, or MaxRetriesExceededError without one.
         """
         request = self.request
-        if isinstance(exc, type):
-            exc = exc()
+        exc = retried_error(self.name, exc)
         if request.called_directly:
             raise_over_current(exc or Retry("Task can be retried", None))
-        limit = self.max_retries if max_retries is None else max_retries
+        limit = self.max_retries if max_retries is None else fit_max_retries(self.name, max_retries)
         if eta is None and countdown is None:
             countdown = self.default_retry_delay
         message = next_message(request, self.run, args, kwargs, when=(countdown, eta), options=options)
@@ -146,8 +146,10 @@ class InsideRun(Generic[R]):
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any) -> None:
         """Store a state of your own with details, at once: ``self.update_state(state="PROGRESS", meta={"done": 3})``.
 
-        Does nothing when the function was called directly, without a task id. ``traceback=`` is stored beside the details.
+        Does nothing when the function was called directly, without a task id. ``traceback=`` is stored beside the details. Raises
+        TypeError for what is no state.
         """
+        refuse_state(self.name, task_id, state, kwargs)
         store_state(self, self.request, task_id, state, meta, kwargs.get("traceback"))
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
@@ -167,6 +169,7 @@ class InsideRun(Generic[R]):
         whatever the task's ``send_events`` says. ``retry`` tries again as ``retry_policy``, or TASK_PUBLISH_RETRY_POLICY, has it.
         Raises OperationalError when the broker can't be reached within that, and EncodeError for values that JSON doesn't take.
         """
+        refuse_values(self.name, {"retry_policy": retry_policy})
         send_event(self.request, type_, fields, tries_of(retry, retry_policy))
 
     def add_trail(self, result: Any) -> Any:

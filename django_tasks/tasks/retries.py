@@ -1,6 +1,7 @@
 """Trying again: the message of the next try, and ``autoretry_for``."""
 
 import inspect
+import math
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,25 @@ def raise_over_current(error: BaseException) -> NoReturn:
     if current is None or current is error:
         raise error
     raise error from current
+
+
+def retried_error(name: str, error: Any) -> BaseException | None:
+    """Return what ``retry(exc=...)`` was given as an exception; TypeError for what is none."""
+    if isinstance(error, type) and issubclass(error, BaseException):
+        return error()
+    if error is None or isinstance(error, BaseException):
+        return error
+    if isinstance(error, str):
+        # Celery takes a reason, too.
+        return Exception(error)
+    raise TypeError(f"{name}: retry() takes exc as an exception, as the one that was caught, not {error!r:.200}; nothing was sent")
+
+
+def fit_max_retries(name: str, limit: Any) -> float:
+    """Return how often a run may be retried; TypeError for what is no number."""
+    if isinstance(limit, int | float) and not isinstance(limit, bool) and not math.isnan(limit):
+        return limit
+    raise TypeError(f"{name}: retry() takes max_retries as a number, math.inf for no end, not {limit!r:.200}; nothing was sent")
 
 
 def next_message(

@@ -1,24 +1,31 @@
 """``Task.update_state`` and ``Task.progress``: a running task's own states."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from django_tasks import clock, result_backends, states
+from django_tasks.canvas.optionvalues import is_limit
 from django_tasks.conf import settings
 from django_tasks.context import Request
 from django_tasks.messages import shown_arguments
+from django_tasks.result.arguments import LONGEST_ID, is_id
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.encoding import encode_value, plain_stamps
 
 #: Seconds between two notes of a task's progress: people don't read faster, and a loop may turn a thousand times in them.
 NOTED_EVERY: Final = 0.25
+#: As wide as the databases' columns.
+_LONGEST_STATE: Final = 50
+#: What ``update_state`` takes beside its own arguments; the second is Celery's, and the run's own counts.
+_TAKEN: Final = frozenset({"traceback", "request"})
 
 
 def store_progress(task: Any, request: Request, done: float, total: float | None, message: str) -> None:
     """Store how far a task has come, unless that was done a moment ago."""
     for name, number in (("done", done), ("total", total)):
-        if not (isinstance(number, int | float) and number >= 0) and not (name == "total" and number is None):
+        if not is_limit(number) and not (name == "total" and number is None):
             raise ValueError(f"{task.name}: progress() takes numbers from 0 on, but {name} is {number!r}; nothing was stored")
     now = clock.monotonic()
     finished = total is not None and done >= total
@@ -28,14 +35,25 @@ def store_progress(task: Any, request: Request, done: float, total: float | None
     store_state(task, request, None, states.PROGRESS, {"done": done, "total": total, "message": str(message)})
 
 
-def store_state(task: Any, request: Request, task_id: str | None, state: str | None, meta: Any, traceback: str | None = None) -> None:
+def refuse_state(name: str, task_id: Any, state: Any, more: Mapping[str, Any]) -> None:
+    """Raise TypeError for what ``update_state`` doesn't take."""
+    if not isinstance(state, str) or not 0 < len(state) <= _LONGEST_STATE or not state.isprintable():
+        takes = f"a state, such as 'PROGRESS', of at most {_LONGEST_STATE} characters"
+        raise TypeError(f"{name}: update_state() needs {takes}, not {state!r:.200}; nothing was stored")
+    if task_id is not None and not is_id(task_id):
+        raise TypeError(
+            f"{name}: update_state() takes task_id as text of at most {LONGEST_ID} characters, not {task_id!r:.300}; nothing was stored"
+        )
+    if unknown := more.keys() - _TAKEN:
+        raise TypeError(f"{name}: update_state() takes task_id, state, meta and traceback, not {min(unknown)}; nothing was stored")
+
+
+def store_state(task: Any, request: Request, task_id: str | None, state: Any, meta: Any, traceback: str | None = None) -> None:
     """Store a state and its details in the result backend, now."""
     if task_id is None:
         if request.id is None or (request.is_eager and not task.store_eager_result):
             return
         task_id = request.id
-    if not state:
-        raise TypeError(f"{task.name}: update_state() needs a state, such as 'PROGRESS'; nothing was stored")
     text, content_type, content_encoding = encode_value(meta, settings.RESULT_SERIALIZER)
     own = task_id == request.message.id
     request.stored_own_state |= own
