@@ -228,19 +228,19 @@ class App:
     # ---- declaring
 
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AnyTask[P, R]: ...
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /, **options: "Unpack[TaskOptions]") -> AnyTask[P, R]: ...
     @overload
-    def task(self, function: Callable[P, R], /) -> AnyTask[P, R]: ...
+    def task(self, function: Callable[P, R], /, **options: "Unpack[TaskOptions]") -> AnyTask[P, R]: ...
     @overload
     def task(self, /, *, bind: Literal[True], **options: "Unpack[TaskOptions]") -> "BindingDecorator": ...
     @overload
     def task(self, /, *, bind: Literal[False] = False, **options: "Unpack[TaskOptions]") -> "Decorator": ...
     def task(self, function: Any = None, /, **options: Any) -> Any:
-        """Make a task of a function: the same as ``shared_task``, as there is one app."""
-        if function is None:
-            return shared_task(**options)
-        # app.task(function, name="x") is how a function of somebody else's becomes a task.
-        return shared_task(**options)(function) if options else shared_task(function)
+        """Make a task of a function: the same as ``shared_task``, as there is one app.
+
+        ``app.task(function, name="shop.pack")`` makes one of a function that is somebody else's.
+        """
+        return shared_task(function, **options)
 
     def register_task(self, task: Any, **options: Any) -> AnyTask[Any, Any]:
         """Register an instance of a task class; returns the task that holds the name."""

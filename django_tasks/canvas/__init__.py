@@ -4,7 +4,7 @@ from django_tasks.canvas.chains import chain
 from django_tasks.canvas.chords import chord
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.maps import chunks, xmap, xstarmap
-from django_tasks.canvas.signatures import Signature, maybe_signature, signature, subtask
+from django_tasks.canvas.signatures import Signature, maybe_signature, maybe_subtask, signature, subtask
 from django_tasks.canvas.stamping import StampingVisitor
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "chunks",
     "group",
     "maybe_signature",
+    "maybe_subtask",
     "signature",
     "subtask",
     "xmap",

@@ -111,6 +111,23 @@ add.nothing()  # type: ignore[attr-defined]
 shared_task(max_retrys=3)  # type: ignore[call-overload]
 shared_task(queue="q", retry_jitter="yes")  # type: ignore[call-overload]
 
+
+def elsewhere(x: int) -> str:
+    """Somebody else's function."""
+    return str(x)
+
+
+async def elsewhere_async(x: int) -> str:
+    """Somebody else's coroutine."""
+    return str(x)
+
+
+# A function becomes a task without a decorator, too.
+assert_type(app.task(elsewhere, name="shop.elsewhere", queue="slow").delay(1), AsyncResult[str])
+assert_type(shared_task(elsewhere_async, name="shop.elsewhere_async").delay(1), AsyncResult[str])
+app.task(elsewhere, max_retrys=3)  # type: ignore[call-overload]
+shared_task(elsewhere).delay("x")  # type: ignore[arg-type]
+
 # Workflows.
 assert_type(signature("elsewhere.add", args=(1, 2)), Signature[Any])
 group(add.s(1), add.s(2)).delay()
