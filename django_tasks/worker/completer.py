@@ -156,39 +156,55 @@ class Completer:
 
     def send_bodies(self, chords: Sequence[ReadyChord]) -> None:
         """Send the bodies of chords that a dead process had claimed, and close them. Raises OperationalError when a server is away."""
-        for ready in chords:
-            try:
-                if self._has_run(ready):
-                    # Its claimant died between sending it and saying so.
-                    self._backend.close_chords([ready.group_id])
-                else:
-                    self._send_body(ready)
-            except OperationalError:
-                raise
-            except Exception as error:
-                logger.exception("The body of chord %s can't be sent; it has failed", ready.group_id)
-                self._fail_body(ready, error)
-
-    def _send_body(self, ready: ReadyChord) -> None:
-        batch = _Batch([])
-        with self._transaction():
-            self._set_off([ready], batch)
-            for step in (self._open, self._publish, self._close):
-                step(batch)
-
-    def _fail_body(self, ready: ReadyChord, error: Exception) -> None:
+        # What these complete in their turn, and what is not sent yet.
+        claimed: dict[str, ReadyChord] = {}
         try:
-            self._send_body(ended(ready.group_id, ready.body, error))
+            self._send_bodies(chords, claimed)
+        except OperationalError:
+            raise
+        except Exception:
+            logger.exception("The bodies of %d chord(s) can't be sent together; trying them one by one", len(chords))
+            for ready in chords:
+                self._send_alone(ready, claimed)
+
+    def _send_alone(self, ready: ReadyChord, claimed: dict[str, ReadyChord]) -> None:
+        try:
+            self._send_bodies([ready], claimed)
+        except OperationalError:
+            raise
+        except Exception as error:
+            logger.exception("The body of chord %s can't be sent; it has failed", ready.group_id)
+            self._fail_body(ready, error, claimed)
+
+    def _send_bodies(self, chords: Sequence[ReadyChord], claimed: dict[str, ReadyChord]) -> None:
+        # Of those that have run the claimant died between sending them and saying so.
+        ran = self._ran(chords)
+        batch = _Batch([], chords=claimed, sent=[ready.group_id for ready in chords if ready.group_id in ran])
+        try:
+            with self._transaction():
+                self._set_off([ready for ready in chords if ready.group_id not in ran], batch)
+                for step in (self._open, self._publish, self._close):
+                    step(batch)
+        except Exception:
+            if self._one_transaction:
+                batch.let_chords_go()
+            raise
+
+    def _fail_body(self, ready: ReadyChord, error: Exception, claimed: dict[str, ReadyChord]) -> None:
+        try:
+            self._send_bodies([ended(ready.group_id, ready.body, error)], claimed)
         except OperationalError:
             raise
         except Exception:
             logger.exception("Nor can what is to follow the failure of chord %s; it is given up", ready.group_id)
             self._backend.close_chords([ready.group_id])
 
-    def _has_run(self, ready: ReadyChord) -> bool:
-        body_id = (ready.body.get("options") or {}).get("task_id")
-        kept = self._backend.fetch([body_id]).get(body_id) if body_id else None
-        return kept is not None and kept.status == states.SUCCESS
+    def _ran(self, chords: Sequence[ReadyChord]) -> set[str]:
+        """Return the groups of those of these chords whose bodies have run."""
+        bodies = {ready.group_id: (ready.body.get("options") or {}).get("task_id") for ready in chords}
+        kept = self._backend.fetch({body_id for body_id in bodies.values() if body_id})
+        done = {task_id for task_id, meta in kept.items() if meta.status == states.SUCCESS}
+        return {group_id for group_id, body_id in bodies.items() if body_id in done}
 
     # ---- the batch
 

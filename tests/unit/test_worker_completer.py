@@ -238,10 +238,36 @@ def test_a_substitute_goes_in_the_place_of_its_delivery(world: World) -> None:
     assert world.settled == [Disposition.ACK]
 
 
-def test_bodies_of_chords_left_behind_are_sent_once(world: World) -> None:
-    """A chord that can't be sent is closed, and does not keep the others from it."""
-    outcome = last_part(world)
-    world.backend.count_chord_parts([completing.meta_of(outcome, "w@h")])
-    broken = ReadyChord("broken", {"task": 5}, [])
-    world.completer.send_bodies([broken])
-    assert world.calls[-1] == "close"
+def left_behind(world: World, number: int) -> list[ReadyChord]:
+    """Return chords that somebody completed, and did not close."""
+    metas = [completing.meta_of(last_part(world), "w@h") for _ in range(number)]
+    world.backend.store(metas)
+    found = world.backend.count_chord_parts(metas)
+    world.calls.clear()
+    return found
+
+
+def test_bodies_of_chords_left_behind_leave_together(world: World) -> None:
+    """However many there are, they are published and closed once."""
+    chords = left_behind(world, 3)
+    world.completer.send_bodies(chords)
+    assert world.calls == ["publish", "close"]
+    assert world.sent == ["tests.completer.body"] * 3
+
+
+def test_a_body_that_cant_be_sent_keeps_no_other_from_it(world: World) -> None:
+    """A chord that can't be sent is closed, and the others are sent all the same, each once."""
+    good, other = left_behind(world, 2)
+    world.completer.send_bodies([good, ReadyChord("broken", {"task": 5}, []), other])
+    assert world.calls == ["publish", "close", "close", "publish", "close"]
+    assert world.backend.reclaim_chords(10) == []
+
+
+def test_a_body_that_has_run_is_not_sent_again(world: World) -> None:
+    """Its claimant died between sending it and saying so: the chord is closed, and the others are sent."""
+    ran, left = left_behind(world, 2)
+    world.backend.store([ResultMeta(task_id=ran.body["options"]["task_id"], status=states.SUCCESS)])
+    world.calls.clear()
+    world.completer.send_bodies([ran, left])
+    assert world.calls == ["publish", "close"]
+    assert world.sent == ["tests.completer.body"]
