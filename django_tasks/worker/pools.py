@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ Done: TypeAlias = Callable[[Outcome], None]
 
 #: Seconds without work after which a slot lets go of database connections that are past their age.
 IDLE = 1.0
+#: Seconds that a slot which has slept needs to wake up.
+A_MOMENT = 0.0001
 #: Most threads in which an asyncio pool runs tasks that are no coroutines.
 MOST_THREADS = 32
 
@@ -154,7 +157,10 @@ class SoloPool(Pool):
         return True
 
     def _notify(self, count: int) -> None:
-        self._wakeup.set()
+        if not self._wakeup.is_set():
+            self._wakeup.set()
+            # Else this thread would keep the interpreter from it until it waits for something itself.
+            time.sleep(A_MOMENT)
 
 
 class ThreadsPool(Pool):
