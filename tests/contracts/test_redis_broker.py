@@ -9,6 +9,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 
 import pytest
 import redis
@@ -414,6 +415,33 @@ class TestWaiting:
         for thread in threads:
             thread.join(DEADLINE)
         assert got == [(1, True)] * 4
+
+    def test_lists_that_were_empty_are_not_claimed_from_before_a_bell(self, opened, only_bells, monkeypatch):
+        """A message to an idle consumer costs one claim; none is made before it, and none after it."""
+        broker, claims = opened(), []
+        claim = RedisConsumer._claim
+        monkeypatch.setattr(RedisConsumer, "_claim", lambda *args: claims.append(1) or claim(*args))
+        with consuming(broker) as consumer:
+            assert consumer.receive(10, 0) == []
+            assert consumer.receive(10, 0.1) == []
+            assert len(claims) == 1
+            broker.publish([envelope("1")])
+            acknowledge(consumer, consumer.receive(10, 5))
+            assert consumer.receive(10, 0.1) == []
+            assert len(claims) == 2
+            assert consumer.receive(10, 0) == []
+            assert len(claims) == 3
+
+    @pytest.mark.parametrize("delay", [None, 0.2])
+    def test_who_gives_something_back_looks_again(self, opened, only_bells, delay):
+        """What a consumer gives back, now or for a moment, reaches it again without a bell."""
+        until = None if delay is None else clock.now() + timedelta(seconds=delay)
+        broker = opened()
+        with consuming(broker) as consumer:
+            broker.publish([envelope("1")])
+            held = consumer.receive(10, 5)
+            consumer.settle(settled(held, Disposition.REQUEUE if until is None else Disposition.DELAY, until=until))
+            assert names(consumer.receive(10, 5)) == ["1"]
 
     def test_celerys_messages_are_found_without_a_bell(self, opened, prefix):
         """Within a look; once there were some, the looks come closer together."""

@@ -26,6 +26,7 @@ _PROMOTED_AT_ONCE: Final = 500
 _SCANNED: Final = 1000
 #: A wait that was to end when something falls due is this exact, in seconds.
 _EXACT: Final = 0.005
+_AT_ONCE: Final = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ class RedisConsumer(Consumer):
         self._number = time.time_ns() // 1000
         self._turn = 0
         self._held: dict[str, _Held] = {}
+        #: Whether what the next look finds has been announced, and when that is, if no bell rings before.
         self._announced = True
+        self._look_at = _AT_ONCE
         self._said: set[str] = set()
         self.set_queues(queues)
 
@@ -72,6 +75,7 @@ class RedisConsumer(Consumer):
         names = list(dict.fromkeys(queues))
         self._queues = sorted(names) if self._sorts else names
         self._bells = [self._keys.bell(queue) for queue in self._queues]
+        self._look_at = _AT_ONCE
         keys = self._keys
         self._layout: list[str | int] = [
             *(keys.prefix, keys.sep, keys.before_delayed, keys.before_bell),
@@ -88,31 +92,43 @@ class RedisConsumer(Consumer):
                 self._only_wait(line, deadline)
                 return []
             self._say(line)
+            if timeout <= 0 or not self._ear.trusts_bells():
+                self._look_at = _AT_ONCE
             while True:
-                found, due_in = self._claim(line, limit)
-                if found:
-                    if not self._announced:
-                        self._ear.notice_unannounced()
-                    self._announced = True
+                if clock.monotonic() >= self._look_at and (found := self._look(line, limit)):
                     return found
-                left = deadline - clock.monotonic()
-                if left <= 0:
+                now = clock.monotonic()
+                if now >= deadline:
                     return []
-                heard = self._ear.wait(self._bells, min(left, due_in, self._ear.pace()))
-                self._announced = heard is not Heard.NOTHING or due_in <= self._ear.pace() + _EXACT
-                if heard is Heard.WAKE:
+                heard = self._ear.wait(self._bells, min(deadline, self._look_at) - now)
+                if heard is Heard.BELL:
+                    self._look_at, self._announced = _AT_ONCE, True
+                elif heard is Heard.WAKE:
                     return []
+
+    def _look(self, line: Line, limit: int) -> list[Delivery]:
+        """Claim, and decide when to look again: lists that were found empty stay so until a bell rings or something is due."""
+        found, due_in = self._claim(line, limit)
+        if found and not self._announced:
+            self._ear.notice_unannounced()
+        if due_in is None:
+            self._look_at, self._announced = _AT_ONCE, True
+        else:
+            pace = self._ear.pace()
+            self._look_at, self._announced = clock.monotonic() + min(due_in, pace), due_in <= pace + _EXACT
+        return found
 
     def _only_wait(self, line: Line, deadline: float) -> None:
         while (left := deadline - clock.monotonic()) > 0:
             heard = self._ear.wait((), left)
             if heard is Heard.WAKE:
                 return
-            if heard is Heard.BELL:
+            if heard is Heard.BELL and (bell := self._ear.which()) is not None:
                 # For somebody who has room.
-                line.calls([("LPUSH", self._ear.bell, "1"), ("LTRIM", self._ear.bell, 0, 0), ("PEXPIRE", self._ear.bell, 10_000)])
+                line.calls([("LPUSH", bell, "1"), ("LTRIM", bell, 0, 0), ("PEXPIRE", bell, 10_000)])
 
-    def _claim(self, line: Line, limit: int) -> tuple[list[Delivery], float]:
+    def _claim(self, line: Line, limit: int) -> tuple[list[Delivery], float | None]:
+        """Take messages. The seconds are those until something is due; None where there may be more to take now."""
         self._turn += int(self._rotates)
         due_in, *parts = script("claim").call(
             line, self._holding, limit, self._holder, self._number, self.lease, self._turn, _ROOM, _PROMOTED_AT_ONCE, *self._layout
@@ -126,7 +142,7 @@ class RedisConsumer(Consumer):
             for payload in payloads:
                 number += 1
                 found.append(self._hold(f"{self._holder}:{number}:{name}", payload, queue))
-        return found, float(due_in) if due_in else float("inf")
+        return found, float(due_in) if due_in else None
 
     def _hold(self, tag: str, payload: bytes, queue: str) -> Delivery:
         parsed = wire.read(payload, queue, label_of(tag), self._keys)
@@ -155,6 +171,9 @@ class RedisConsumer(Consumer):
             back = [part for settlement in reversed(settlements) for part in self._returning(settlement)]
             done = [one.delivery.tag for one in settlements if one.disposition in {Disposition.ACK, Disposition.DEAD}]
             script("settle").call(line, self._holding, "", len(done), *done, *back)
+        if back:
+            # What is delayed may be due before the next look.
+            self._look_at = _AT_ONCE
         for settlement in settlements:
             self._held.pop(settlement.delivery.tag, None)
 
@@ -232,6 +251,7 @@ class RedisConsumer(Consumer):
 
     def _hang_up(self) -> None:
         self._ear.hang_up()
+        self._look_at = _AT_ONCE
         line, self._line = self._line, None
         if line is not None:
             line.close()

@@ -44,8 +44,8 @@ class Ear:
         #: The bells that the server was asked to wait for, while its answer is due.
         self._armed: tuple[str, ...] = ()
         self._unannounced_until = float("-inf")
-        #: The bell of the last token.
-        self.bell = ""
+        #: Whether its answer is there, and unread.
+        self._rung = False
 
     def wake(self) -> None:
         """End the wait of now, or the next one. Safe from any thread and from a signal handler."""
@@ -53,9 +53,13 @@ class Ear:
         with suppress(BlockingIOError, OSError):
             self._outside.send(b"\0")
 
+    def trusts_bells(self) -> bool:
+        """Whether all that came of late was rung for."""
+        return clock.monotonic() >= self._unannounced_until
+
     def pace(self) -> float:
         """Seconds until the next look without a bell."""
-        return OFTEN if clock.monotonic() < self._unannounced_until else SELDOM
+        return SELDOM if self.trusts_bells() else OFTEN
 
     def notice_unannounced(self) -> None:
         """Remember that a message came for which nobody rang, unless its token is still on its way to this ear."""
@@ -67,12 +71,15 @@ class Ear:
 
         Raises redis-py's errors when the server is gone.
         """
+        if self._rung:
+            self.which()
         if bells:
             self._arm(tuple(bells))
         watched = [self._inside.fileno()]
         if self._armed and self._line is not None:
             if self._line.connection.can_read(timeout=0):  # redis-py, or TLS, may have read ahead
-                return self._answer()
+                self._rung = True
+                return Heard.BELL
             watched.append(self._line.connection._sock.fileno())  # noqa: SLF001  redis-py doesn't show its socket
         ready = _readable(watched, max(0.0, seconds))
         if watched[0] in ready:
@@ -80,7 +87,8 @@ class Ear:
                 while self._inside.recv(1024):
                     pass
             return Heard.WAKE
-        return self._answer() if ready else Heard.NOTHING
+        self._rung = bool(ready)
+        return Heard.BELL if ready else Heard.NOTHING
 
     def _arm(self, bells: tuple[str, ...]) -> None:
         if self._armed == bells:
@@ -96,23 +104,24 @@ class Ear:
             raise
         self._armed = bells
 
-    def _answer(self) -> Heard:
-        line, self._armed = self._line, ()
+    def which(self) -> str | None:
+        """Read which bell it was that rang; None if there was none, but the server's end of the wait.
+
+        Whoever only wants to know that one rang need not ask: the next wait reads it, when nobody is kept waiting.
+        """
+        line, self._armed, self._rung = self._line, (), False
         if line is None:
-            return Heard.NOTHING
+            return None
         try:
             answer = line.read()
         except BaseException:
             self.hang_up()
             raise
-        if answer is None:
-            return Heard.NOTHING
-        self.bell = answer[0].decode()
-        return Heard.BELL
+        return None if answer is None else str(answer[0].decode())
 
     def hang_up(self) -> None:
         """Close the connection; the next wait opens one."""
-        line, self._line, self._armed = self._line, None, ()
+        line, self._line, self._armed, self._rung = self._line, None, (), False
         if line is not None:
             line.close()
 

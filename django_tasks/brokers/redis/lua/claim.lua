@@ -3,7 +3,7 @@
 -- KEYS: unacked, unacked_index, leases.
 -- ARGV: limit, holder, last number, lease, first queue, bytes, promoted at once,
 --       key prefix, separator, prefix of delayed sets, prefix of bells, number of labels, labels ..., queue and its JSON text ...
--- Returns: seconds until the next delayed message is due ('' if there is none), then for each list that gave something
+-- Returns: seconds until the next delayed message is due ('inf' if there is none, '' if the lists may hold more), then for each list that gave something
 -- {place of the queue, label, envelope, ...}. Tags are holder:number:label, numbered in the order of the reply.
 --
 -- The first write of a script must be one that frees memory: a full server then lets it write the rest.
@@ -129,5 +129,5 @@ for place = 1, queues do
     if head[2] and (soonest == nil or tonumber(head[2]) < soonest) then soonest = tonumber(head[2]) end
 end
 if #bells > 0 then redis.call('DEL', unpack(bells)) end
-if soonest ~= nil then reply[1] = string.format('%.6f', soonest - now) end
+reply[1] = soonest == nil and 'inf' or string.format('%.6f', soonest - now)
 return reply
