@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from django_tasks.messages import WireSignature
 from django_tasks.records import quick
+from django_tasks.result_backends.celerysnames import OneTask
 
 
 @quick
@@ -91,7 +92,7 @@ class OpenChord:
     body: WireSignature
 
 
-class ResultBackend(ABC):
+class ResultBackend(OneTask, ABC):
     """Where outcomes are kept. Safe for threads; connects on first use; forgets connections in a fork."""
 
     #: Outcomes can be read back from another process than the one that stored them.

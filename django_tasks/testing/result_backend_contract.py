@@ -84,6 +84,17 @@ class ResultBackendContract(ChordContract, ChordBatchContract):
         assert found.status == states.SUCCESS
         assert decode(found) == 5
 
+    def test_one_task_by_celerys_names(self, backend: ResultBackend) -> None:
+        """``get_state`` and its kin must read what ``store_result`` stored, values and exceptions; an unknown task is PENDING."""
+        known, failed = new_id(), new_id()
+        assert backend.store_result(known, {"x": [1]}, states.SUCCESS) == {"x": [1]}
+        backend.store_result(failed, KeyError("k"), states.FAILURE, traceback="tb")
+        assert (backend.get_state(known), backend.get_status(known), backend.get_result(known)) == ("SUCCESS", "SUCCESS", {"x": [1]})
+        assert (backend.get_state(failed), backend.get_traceback(failed)) == ("FAILURE", "tb")
+        assert isinstance(backend.get_result(failed), KeyError)
+        assert backend.get_task_meta(known)["date_done"] is not None
+        assert backend.get_task_meta("nobody's")["status"] == states.PENDING
+
     def test_unknown_tasks_are_absent(self, backend: ResultBackend) -> None:
         """Tasks of which nothing is known must be left out, and asking for none must be allowed."""
         stored = meta()
