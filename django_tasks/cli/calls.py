@@ -97,7 +97,7 @@ def _send(name: str, options: Mapping[str, Any]) -> Any:
     if task is None:
         if not options.get("force"):
             raise Failure(_unknown(name))
-        return app.send_task(name, args, kwargs, **sending)
+        return _forced(name, args, kwargs, sending)
     try:
         return task.apply_async(args, kwargs, **sending)
     except TypeError as error:
@@ -105,6 +105,13 @@ def _send(name: str, options: Mapping[str, Any]) -> Any:
     except ValueError as error:
         # A queue or a priority that nothing can carry.
         raise Failure(f"{name} was not sent: {error}") from error
+
+
+def _forced(name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+    try:
+        return app.send_task(name, args, kwargs, **options)
+    except (TypeError, ValueError) as error:
+        raise Failure(f"{name!r:.300} was not sent: {error}") from error
 
 
 def _unknown(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from django_tasks.cli import calls, chords, dead, listening, migrating, nodes, queues, reruns
+from django_tasks.cli import calls, chords, dead, kinds, listening, migrating, nodes, queues, reruns
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.exceptions import TaskError
 
@@ -102,20 +102,20 @@ def _declare_calls(commands: Any) -> None:
     call.add_argument("name", help="the task's name, as in `tasks list`")
     call.add_argument("-a", "--args", dest="task_args", metavar="JSON", help="positional arguments: a JSON array")
     call.add_argument("-k", "--kwargs", dest="task_kwargs", metavar="JSON", help="named arguments: a JSON object")
-    call.add_argument("-Q", "--queue", help="the queue (default: where TASK_ROUTES sends it)")
-    call.add_argument("--countdown", type=_number, metavar="SECONDS", help="run it no sooner than in so many seconds")
-    call.add_argument("--eta", type=_moment, metavar="TIME", help="run it no sooner than this: ISO 8601, UTC if no offset is given")
-    call.add_argument("--expires", type=_expires, metavar="SECONDS|TIME", help="don't run it after this")
+    call.add_argument("-Q", "--queue", type=kinds.some_queue, help="the queue (default: where TASK_ROUTES sends it)")
+    call.add_argument("--countdown", type=kinds.number, metavar="SECONDS", help="run it no sooner than in so many seconds")
+    call.add_argument("--eta", type=kinds.moment, metavar="TIME", help="run it no sooner than this: ISO 8601, UTC if no offset is given")
+    call.add_argument("--expires", type=kinds.expires, metavar="SECONDS|TIME", help="don't run it after this")
     call.add_argument("--priority", type=int, help="larger runs sooner")
     call.add_argument("--force", action="store_true", help="send it even if no task of this name is registered here")
     _declare_wait(call, "wait for the result and print it")
 
     result = _command(commands, "result", calls.result, "What is known of one task. Exit status 1 if nothing is.")
-    result.add_argument("id", help="the task's id")
+    result.add_argument("id", type=kinds.identifier, help="the task's id")
     result.add_argument("--traceback", action="store_true", help="print the traceback of a failure, too")
     _declare_wait(result, "wait until it is done")
     result.add_argument(
-        "--watch", nargs="?", type=_number, const=None, default=False, metavar="SECONDS",
+        "--watch", nargs="?", type=kinds.wait, const=None, default=False, metavar="SECONDS",
         help="tell its state and progress until it is done; at most so many seconds, if given",
     )  # fmt: skip
 
@@ -123,7 +123,7 @@ def _declare_calls(commands: Any) -> None:
 def _declare_rerun(commands: Any) -> None:
     about = "Run failed tasks again, each under its own id; what was to follow it does. Exit status 1, and nothing sent, if that can't be."
     again = _command(commands, "rerun", reruns.rerun, about)
-    again.add_argument("ids", nargs="+", metavar="ID", help="the tasks' ids; of a chord, all its failed parts")
+    again.add_argument("ids", nargs="+", type=kinds.identifier, metavar="ID", help="the tasks' ids; of a chord, all its failed parts")
     which = again.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="all that failed in the workflows of these tasks")
     which.add_argument("--alone", action="store_true", help="send each under a new id instead; nothing follows")
@@ -131,54 +131,60 @@ def _declare_rerun(commands: Any) -> None:
 
 def _declare_wait(parser: CommandParser, what: str) -> None:
     parser.add_argument(
-        "--wait", nargs="?", type=_number, const=None, default=False, metavar="SECONDS", help=f"{what}; at most so many seconds, if given"
+        "--wait",
+        nargs="?",
+        type=kinds.wait,
+        const=None,
+        default=False,
+        metavar="SECONDS",
+        help=f"{what}; at most so many seconds, if given",
     )
 
 
 def _declare_queues(commands: Any) -> None:
     purge = _command(commands, "purge", queues.purge_queues, "Delete the messages that wait. What runs is left alone.")
-    purge.add_argument("-Q", "--queues", type=_names, metavar="NAMES", help="names, with commas between (default: every known queue)")
+    purge.add_argument("-Q", "--queues", type=kinds.queues, metavar="NAMES", help="names, with commas between (default: every known queue)")
     purge.add_argument("-f", "--force", action="store_true", help="don't ask")
 
     listing = _command(commands, "queues", queues.queues, "Every known queue: how much waits, who consumes, whether it is paused.")
     nested = listing.add_subparsers(metavar="pause|resume")
     pause = _command(nested, "pause", queues.pause_queues, "Let workers take nothing more from these queues.")
-    pause.add_argument("names", nargs="+", metavar="NAME", help="the queue")
-    pause.add_argument("--reason", help="for those who wonder; the admin shows it")
+    pause.add_argument("names", nargs="+", type=kinds.queue, metavar="NAME", help="the queue")
+    pause.add_argument("--reason", type=kinds.words, help="for those who wonder; the admin shows it")
     resume = _command(nested, "resume", queues.resume_queues, "Let workers take from these queues again. Exit status 1 if none was paused.")
-    resume.add_argument("names", nargs="+", metavar="NAME", help="the queue")
+    resume.add_argument("names", nargs="+", type=kinds.queue, metavar="NAME", help="the queue")
 
 
 def _declare_dead(commands: Any) -> None:
     listing = _command(commands, "dead", dead.dead, "Dead letters: messages that went wrong for good, newest first.")
     _declare_filters(listing)
-    listing.add_argument("--limit", type=int, metavar="N", help="show at most so many (default: 50)")
+    listing.add_argument("--limit", type=kinds.limit, metavar="N", help="show at most so many (default: 50)")
     nested = listing.add_subparsers(metavar="list|show|replay|delete")
     again = _command(nested, "list", dead.dead, "The dead letters, newest first.")
     _declare_filters(again)
-    again.add_argument("--limit", type=int, default=argparse.SUPPRESS, metavar="N", help="show at most so many (default: 50)")
+    again.add_argument("--limit", type=kinds.limit, default=argparse.SUPPRESS, metavar="N", help="show at most so many (default: 50)")
     show = _command(nested, "show", dead.show, "One dead letter and what is in it.")
-    show.add_argument("id", type=int, help="the number that the list shows")
+    show.add_argument("id", type=kinds.row, help="the number that the list shows")
     replay = _command(nested, "replay", dead.replay, "Send dead letters again, as they were, to their queues.")
     delete = _command(nested, "delete", dead.delete, "Delete dead letters for good.")
     delete.add_argument("-f", "--force", action="store_true", help="don't ask")
     for parser in (replay, delete):
-        parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="the numbers that the list shows")
+        parser.add_argument("ids", nargs="*", type=kinds.row, metavar="ID", help="the numbers that the list shows")
         parser.add_argument("--all", action="store_true", help="every dead letter (or every one that the filters leave)")
         _declare_filters(parser)
 
 
 def _declare_chords(commands: Any) -> None:
     listing = _command(commands, "chords", chords.chords, "Chords that wait for parts, the oldest first.")
-    listing.add_argument("--limit", type=int, metavar="N", help="show at most so many (default: 50)")
+    listing.add_argument("--limit", type=kinds.limit, metavar="N", help="show at most so many (default: 50)")
     nested = listing.add_subparsers(metavar="recount|fail")
     about = "Count chords again from the stored results of their parts; the bodies of those that are complete are sent."
     recount = _command(nested, "recount", chords.recount, about)
-    recount.add_argument("ids", nargs="*", metavar="GROUP_ID", help="the groups that the list shows (default: all)")
+    recount.add_argument("ids", nargs="*", type=kinds.identifier, metavar="GROUP_ID", help="the groups that the list shows (default: all)")
     about = "End chords whose parts will never come: their bodies get a ChordError, and their error callbacks are called."
     fail = _command(nested, "fail", chords.fail, about)
-    fail.add_argument("ids", nargs="+", metavar="GROUP_ID", help="the groups that the list shows")
-    fail.add_argument("--reason", help="what the error says")
+    fail.add_argument("ids", nargs="+", type=kinds.identifier, metavar="GROUP_ID", help="the groups that the list shows")
+    fail.add_argument("--reason", type=kinds.words, help="what the error says")
 
 
 def _declare_migrating(commands: Any) -> None:
@@ -196,7 +202,7 @@ def _columns(is_terminal: bool) -> int:
 
 def _declare_filters(parser: CommandParser) -> None:
     for name in dead.FILTERS:
-        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"only those of this {name}")
+        parser.add_argument(f"--{name}", type=kinds.words, default=argparse.SUPPRESS, help=f"only those of this {name}")
 
 
 def _declare_events(commands: Any) -> None:
@@ -204,33 +210,5 @@ def _declare_events(commands: Any) -> None:
     events = _command(commands, "events", listening.listen, about, as_json="print each event as a JSON document, one a line")
     events.add_argument("-d", "--dump", action="store_true", help="accepted from Celery: lines are all there is")
     events.add_argument("--type", metavar="PATTERN", help="only events of these types, as 'task-*' or worker-heartbeat")
-    events.add_argument("--timeout", type=_number, metavar="SECONDS", help="end after so many seconds")
-    events.add_argument("--limit", type=int, metavar="N", help="end after so many events")
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names no queue")
-    return names
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds (a task's id goes before this option)") from None
-
-
-def _moment(text: str) -> Any:
-    try:
-        return calls.parse_moment(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time in ISO 8601, as 2026-12-24T18:00:00+01:00 is") from None
-
-
-def _expires(text: str) -> Any:
-    try:
-        return calls.parse_expires(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seconds nor a time in ISO 8601") from None
+    events.add_argument("--timeout", type=kinds.wait, metavar="SECONDS", help="end after so many seconds")
+    events.add_argument("--limit", type=kinds.limit, metavar="N", help="end after so many events")
