@@ -6,10 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from django.apps import apps
-from django.db import router, transaction
+from django.db import connections, router, transaction
 from django.utils import timezone
 
 from django_tasks import clock, result_backends, states
+from django_tasks.dbaccess import trying_again
 from django_tasks.exceptions import TaskRevokedError
 from django_tasks.result.arguments import LONGEST_ID, is_id
 from django_tasks.result.family import ResultBase
@@ -38,14 +39,9 @@ def revoke_tasks(
     terminate = _yes_or_no(terminate)
     if not named:
         return
-    revocations = apps.get_model("django_tasks", "Revocation").objects
-    now = timezone.now()
-    with transaction.atomic(using=router.db_for_write(revocations.model)):
-        # Anew, with a larger id: that is how workers notice.
-        revocations.filter(task_id__in=named).delete()
-        revocations.bulk_create(
-            revocations.model(task_id=task_id, terminate=terminate, signal=chosen, revoked_at=now, revoked_by=by) for task_id in named
-        )
+    # In one order everywhere, so that two that revoke the same tasks don't wait for each other.
+    said = {"terminate": terminate, "signal": chosen, "revoked_at": timezone.now(), "revoked_by": by}
+    _write([{"task_id": task_id, **said} for task_id in sorted(named)])
     store = backend or result_backends.current()
     if not store.reads:
         return
@@ -65,6 +61,25 @@ def revoke_tasks(
             if task_id not in known or known[task_id].status in _NOT_RUNNING
         ]
     )
+
+
+def _write(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write these revocations in the place of what was written before of their tasks, also beside others who revoke them now."""
+    model = apps.get_model("django_tasks", "Revocation")
+    alias = router.db_for_write(model)
+    connection, table = connections[alias], model.objects.using(alias)
+    unique = ["task_id"] if connection.features.supports_update_conflicts_with_target else None
+
+    def write() -> None:
+        with transaction.atomic(using=alias):
+            # First something that waits for others, and makes others wait: where two began by deleting, neither would see the
+            # other's new row, and the second could not insert its own.
+            table.bulk_create([model(**row) for row in rows], update_conflicts=True, update_fields=["revoked_at"], unique_fields=unique)
+            # Then anew, with a larger id: that is how workers notice.
+            table.filter(task_id__in=[row["task_id"] for row in rows]).delete()
+            table.bulk_create([model(**row) for row in rows])
+
+    trying_again(connection, write)
 
 
 def _id(given: Any) -> str:
