@@ -17,6 +17,7 @@ from django_tasks.brokers.redis.scripts import script
 from django_tasks.brokers.redis.waiting import Ear, Heard
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Delivery, Disposition, Settlement
+from django_tasks.records import maker, quick
 from django_tasks.redisaccess import RedisServer
 
 #: Bytes of messages after which a claim takes no more, and delayed messages that one claim promotes in each queue.
@@ -29,10 +30,15 @@ _EXACT: Final = 0.005
 _AT_ONCE: Final = float("-inf")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class _Held:
     payload: bytes
     queue: str
+
+
+_made_held: Final = maker(_Held)
+_delivery: Final = maker(Delivery)
 
 
 class RedisConsumer(Consumer):
@@ -146,8 +152,8 @@ class RedisConsumer(Consumer):
 
     def _hold(self, tag: str, payload: bytes, queue: str) -> Delivery:
         parsed = wire.read(payload, queue, label_of(tag), self._keys)
-        self._held[tag] = _Held(payload, queue)
-        return Delivery(parsed.envelope, tag, queue, parsed.earlier + 1)
+        self._held[tag] = _made_held(payload, queue)
+        return _delivery(parsed.envelope, tag, queue, parsed.earlier + 1)
 
     def _say(self, line: Line) -> None:
         """Enter new queues into the register, and into kombu's table for the exchange that Celery gives them."""

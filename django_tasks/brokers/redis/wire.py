@@ -14,6 +14,7 @@ from typing import Any, Final
 from django_tasks.brokers.redis.keys import Keys
 from django_tasks.layered import MOST_SHARED, Shared, layers
 from django_tasks.messages import DELIVERY_COUNT, NOTHING, Envelope, new_id
+from django_tasks.records import maker, quick
 from django_tasks.serializers import dumps_json
 
 #: What is said of bytes that are no message: no serializer has this type, so the message becomes a dead letter.
@@ -24,12 +25,17 @@ _OF_A_DELIVERY: Final = frozenset({DELIVERY_COUNT, "redelivered"})
 _BROKEN: Final = (ValueError, TypeError, KeyError, AttributeError, Base64Error, RecursionError)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """A message as it was found: the envelope, and how often it had been handed out before."""
 
     envelope: Envelope
     earlier: int
+
+
+_parsed: Final = maker(Parsed)
+_envelope: Final = maker(Envelope)
 
 
 def write(envelope: Envelope, priority: int) -> bytes:
@@ -104,19 +110,22 @@ def read(payload: bytes, queue: str, label: str, keys: Keys) -> Parsed:
         kept = {name: value for name, value in properties.items() if name not in _OF_A_PUBLISHING}
         if said is not None:
             kept["priority"] = priority
-        return Parsed(
-            Envelope(
+        earlier = _earlier(headers, info)
+        if not _OF_A_DELIVERY.isdisjoint(headers):
+            headers = {name: value for name, value in headers.items() if name not in _OF_A_DELIVERY}
+        return _parsed(
+            _envelope(
                 body=b64decode(body, validate=True) if properties.get("body_encoding") == "base64" else _plain(body),
                 content_type=str(message.get("content-type") or UNREADABLE),
                 content_encoding=str(message.get("content-encoding") or "utf-8"),
-                headers={name: value for name, value in headers.items() if name not in _OF_A_DELIVERY},
+                headers=headers,
                 properties=kept,
                 queue=queue,
                 priority=priority,
                 exchange=str(info.get("exchange") or ""),
                 routing_key=str(info.get("routing_key") or queue),
             ),
-            _earlier(headers, info),
+            earlier,
         )
     except _BROKEN:
         return Parsed(
