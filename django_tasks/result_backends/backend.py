@@ -139,6 +139,21 @@ class ResultBackend(OneTask, ABC):
     def forget_group(self, group_id: str) -> None:
         """Delete a stored group."""
 
+    def store_groups(self, groups: Mapping[str, Sequence[Any]]) -> None:
+        """Keep the result tuples of several groups: one after the other, where a backend can't do it together."""
+        for group_id, members in groups.items():
+            self.store_group(group_id, members)
+
+    def fetch_groups(self, group_ids: Collection[str]) -> dict[str, Sequence[Any]]:
+        """Read the result tuples of several groups; unknown ones are absent."""
+        found = ((group_id, self.fetch_group(group_id)) for group_id in group_ids)
+        return {group_id: members for group_id, members in found if members is not None}
+
+    def forget_groups(self, group_ids: Collection[str]) -> None:
+        """Delete several stored groups."""
+        for group_id in group_ids:
+            self.forget_group(group_id)
+
     def check_chords(self) -> None:
         """Raise, saying why, where this backend can't count the parts of chords: asked before a chain with a chord in it is sent."""
 

@@ -258,6 +258,17 @@ class ResultBackendContract(ChordContract, ChordBatchContract):
         backend.forget_group(group_id)
         assert backend.fetch_group(group_id) is None
 
+    def test_many_groups(self, backend: ResultBackend) -> None:
+        """Groups that are stored, read and forgotten together must each be what it would be alone."""
+        groups = {group_id: [[group_id, None], [[[f"{group_id} member", None], None]]] for group_id in (new_id() for _ in range(3))}
+        first, *others = groups
+        backend.store_groups(groups)
+        backend.store_groups({})
+        assert {name: self.plain(members) for name, members in backend.fetch_groups([*groups, new_id()]).items()} == groups
+        assert self.plain(backend.fetch_group(first)) == groups[first]
+        backend.forget_groups([*others, new_id()])
+        assert list(backend.fetch_groups(groups)) == [first]
+
     # ---- retention
 
     def test_expire(self, backend: ResultBackend) -> None:

@@ -142,7 +142,7 @@ class ToItself(ResultBackendContract):
     EXACT = False
     EXPIRES = False
     URL = ""
-    test_groups = None
+    test_groups = test_many_groups = None
     locals().update(dict.fromkeys(name for name in (*vars(ChordContract), *vars(ChordBatchContract)) if name.startswith("test_")))
 
     @pytest.fixture

@@ -207,8 +207,7 @@ class CeleryResultBackend(ResultBackend):
     def open_chords(self, chords: Sequence[NewChord]) -> None:
         """Expect the parts of all of them."""
         # Results can't be sought by their group here: the ids of the parts lie beside the counter.
-        for chord in chords:
-            self._chords.store_group(_parts_of(chord.group_id), list(chord.parts))
+        self._chords.store_groups({_parts_of(chord.group_id): list(chord.parts) for chord in chords})
         self._chords.open_chords(chords)
 
     def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
@@ -235,8 +234,7 @@ class CeleryResultBackend(ResultBackend):
     def close_chords(self, group_ids: Collection[str]) -> None:
         """Note that the bodies of these chords have been sent."""
         self._chords.close_chords(group_ids)
-        for group_id in group_ids:
-            self._chords.forget_group(_parts_of(group_id))
+        self._chords.forget_groups([_parts_of(group_id) for group_id in group_ids])
 
     def waiting_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
         """Return chords that still wait for parts."""
@@ -245,9 +243,10 @@ class CeleryResultBackend(ResultBackend):
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count results of these chords' parts that were stored and not counted."""
         metas: list[ResultMeta] = []
+        parts = self._chords.fetch_groups([_parts_of(group_id) for group_id in group_ids])
+        stored = self.fetch({task_id for known in parts.values() for task_id in known})
         for group_id in group_ids:
-            known = self._chords.fetch_group(_parts_of(group_id)) or ()
-            stored = self.fetch(known)
+            known = parts.get(_parts_of(group_id), ())
             metas += (replace(stored[task_id], group_id=group_id, group_index=n) for n, task_id in enumerate(known) if task_id in stored)
         return self.count_chord_parts(metas)
 

@@ -12,7 +12,8 @@ from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.models.results import TaskResult
 from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.database import chords as counting
-from django_tasks.result_backends.database import groups, reading, reopening, retention, writing
+from django_tasks.result_backends.database import groups as saved
+from django_tasks.result_backends.database import reading, reopening, retention, writing
 from django_tasks.urls import URL
 
 #: Ids of one DELETE.
@@ -69,18 +70,30 @@ class DatabaseResultBackend(ResultBackend):
 
     def store_group(self, group_id: str, members: Sequence[Any]) -> None:
         """Keep a group's result tuples under its id."""
-        with reaching(self.alias, "Storing a group"):
-            groups.store(self.alias, {group_id: members})
+        self.store_groups({group_id: members})
 
     def fetch_group(self, group_id: str) -> Sequence[Any] | None:
         """Read a stored group's result tuples."""
-        with reaching(self.alias, "Reading a group"):
-            return groups.fetch(self.alias, [group_id]).get(group_id)
+        return self.fetch_groups([group_id]).get(group_id)
 
     def forget_group(self, group_id: str) -> None:
         """Delete a stored group."""
-        with reaching(self.alias, "Forgetting a group"):
-            groups.forget(self.alias, [group_id])
+        self.forget_groups([group_id])
+
+    def store_groups(self, groups: Mapping[str, Sequence[Any]]) -> None:
+        """Keep the result tuples of several groups, with one statement."""
+        with reaching(self.alias, f"Storing {len(groups)} group(s)"):
+            saved.store(self.alias, groups)
+
+    def fetch_groups(self, group_ids: Collection[str]) -> dict[str, Sequence[Any]]:
+        """Read the result tuples of several groups."""
+        with reaching(self.alias, "Reading groups"):
+            return saved.fetch(self.alias, group_ids)
+
+    def forget_groups(self, group_ids: Collection[str]) -> None:
+        """Delete several stored groups."""
+        with reaching(self.alias, "Forgetting groups"):
+            saved.forget(self.alias, group_ids)
 
     def open_chords(self, chords: Sequence[NewChord]) -> None:
         """Expect the parts of all of them, with one statement, or two where some have a shape."""
