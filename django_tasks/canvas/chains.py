@@ -13,7 +13,7 @@ from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.texts import shortened
 from django_tasks.conf import settings
-from django_tasks.result.family import first_of
+from django_tasks.result.family import family_after, first_of
 from django_tasks.states import IGNORED, REJECTED
 
 
@@ -153,6 +153,7 @@ class chain(Signature[Any]):
                 break
             if left:
                 partial = ((result.get(disable_sync_subtasks=False),), None)
+                given.update(family_after(result))
         return result
 
     def freeze(

@@ -13,7 +13,7 @@ from django_tasks.canvas.wire import merge_options
 from django_tasks.conf import settings
 from django_tasks.messages import new_id
 from django_tasks.result import GroupResult
-from django_tasks.result.family import first_of
+from django_tasks.result.family import family_after, first_of
 from django_tasks.result_backends.backend import NewChord
 
 #: Options of one call that must not travel with the body: they are about publishing the header.
@@ -182,11 +182,15 @@ class chord(Signature[Any]):
     ) -> Any:
         """Run the header and then the body, here and now; returns the body's result, whose parent is the header's."""
         args, header_kwargs, body, merged = self._call(args, {**(kwargs or {}), "body": body} if body is not None else kwargs, options)
-        header_result = group(list(self.header_tasks())).run_members(args, header_kwargs)
+        family = {name: merged.get(name) for name in ("parent_id", "root_id")}
+        header_result = group(list(self.header_tasks())).run_members(args, header_kwargs, **family)
         run = body.run_members if isinstance(body, group) and body.tasks else body.apply
         # A frozen body has its own; the frozen chord's id is its header's.
         taken = {name: merged[name] for name in _OF_THE_BODY if merged.get(name) is not None and body.options.get(name) is None}
-        result = run((header_result.get(propagate=propagate, disable_sync_subtasks=False),), **taken)
+        values = header_result.get(propagate=propagate, disable_sync_subtasks=False)
+        if header_result.results:
+            taken["parent_id"] = family_after(header_result)["parent_id"]
+        result = run((values,), **taken)
         first_of(result).parent = header_result
         return result
 

@@ -36,7 +36,9 @@ def run_eagerly(task: Any, message: TaskMessage, *, throw: bool) -> EagerResult[
         outcome = _run(task, message_of_next)
     if throw and outcome.state in EXCEPTION_STATES and isinstance(outcome.value, BaseException):
         raise outcome.value
-    return EagerResult(message.id, outcome.value, outcome.state, traceback=outcome.traceback, name=task.name)
+    result: EagerResult[Any] = EagerResult(message.id, outcome.value, outcome.state, traceback=outcome.traceback, name=task.name)
+    result.root_id = message.root_id
+    return result
 
 
 def _next_try(outcome: Outcome) -> TaskMessage | None:

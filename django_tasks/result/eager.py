@@ -14,6 +14,8 @@ class EagerResult(AsyncResult[R]):
     """The result of a task that has run in this process already (``apply``, eager mode); always ready."""
 
     is_kept: ClassVar[bool] = False
+    #: The task that its workflow began with, where that is known.
+    root_id: str | None = None
 
     def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None) -> None:
         super().__init__(id, task_name=name)

@@ -21,6 +21,13 @@ def first_of(node: Any) -> Any:
     return node
 
 
+def family_after(node: Any) -> dict[str, Any]:
+    """Return the root and the parent of what follows a task, or the last of several, that ran in this process."""
+    while members := getattr(node, "results", None):
+        node = members[-1]
+    return {"root_id": getattr(node, "root_id", None), "parent_id": node.id}
+
+
 class ResultBase:
     """What all results are: of one task, of several, of a group."""
 

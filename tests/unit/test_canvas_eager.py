@@ -2,7 +2,7 @@
 
 import pytest
 
-from django_tasks.canvas import chain, chord, signature
+from django_tasks.canvas import chain, chord, group, signature
 from django_tasks.exceptions import AlwaysEagerIgnored
 from django_tasks.registry import registry
 from django_tasks.tasks import shared_task
@@ -108,3 +108,43 @@ def test_a_signature_of_an_unknown_task_is_sent_with_a_warning():
     with in_memory() as queue, eager(), pytest.warns(AlwaysEagerIgnored, match="doesn't know"):
         signature("elsewhere.pack", (1,)).apply_async()
     assert not queue.pending()
+
+
+FLOWS = {
+    "chain": lambda step: step("a") | step("b") | step("c"),
+    "chain with a given root": lambda step: (step("a") | step("b")).set(root_id="R", parent_id="P"),
+    "chord in a chain": lambda step: chain(step("a"), group(step("b1"), step("b2")), step("c"), step("d")),
+    "chord": lambda step: chord([step("a1"), step("a2") | step("a3")], step("b") | step("c")),
+    "group": lambda step: group(step("a1"), step("a2") | step("a3")),
+    "callback": lambda step: chain(step("a"), step("b")).set(link=[step("heard")]),
+    "inside a task": lambda step: step("outer", flow=lambda: step("a") | step("b")),
+}
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_steps_have_the_root_and_the_parent_that_they_have_over_the_wire(flow):
+    """The root is the first task, the parent is the step before; each was its own root, and had no parent."""
+    seen, inner = [], []
+
+    @shared_task(name="eager.note", bind=True)
+    def note(self, *args, name):
+        seen.append((name, self.request.id, self.request.root_id, self.request.parent_id))
+        if name == "outer":
+            inner[-1]().apply_async()
+
+    def step(name, flow=None):
+        inner.append(flow)
+        return note.s(name=name)
+
+    def family():
+        names = {task_id: name for name, task_id, _, _ in seen}
+        return sorted((name, names.get(root, root), names.get(parent, parent)) for name, _, root, parent in seen)
+
+    with in_memory() as queue:
+        FLOWS[flow](step).apply_async()
+        queue.run_pending(raise_errors=True)
+    expected = family()
+    seen.clear()
+    with eager():
+        FLOWS[flow](step).apply_async()
+    assert family() == expected
