@@ -39,6 +39,14 @@ logger = logging.getLogger("django_tasks.task")
 _NOT_RETURNED: Final = frozenset({states.RETRY, states.IGNORED, states.REJECTED})
 
 
+class Replaced(Ignore):
+    """Ends the run of a task that was replaced where nothing can be sent, in eager mode: ``value`` is what the others gave."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__("Replaced by new task")
+        self.value = value
+
+
 class TaskHooks:
     """The handlers of a task. Override them in a subclass of ``Task``; one that is not overridden costs nothing."""
 
@@ -246,6 +254,8 @@ class Executor:
     def _classified(self, plan: Plan, request: Request, error: BaseException, runtime: float) -> Outcome:
         if isinstance(error, Retry) and error.task_message is not None:
             return self._retried(plan, request, error, runtime)
+        if isinstance(error, Replaced):
+            return self._succeeded(plan, request, error.value, runtime)
         if isinstance(error, Ignore | Reject):
             return self._withdrawn(plan, request, error, runtime)
         if isinstance(error, asyncio.CancelledError):

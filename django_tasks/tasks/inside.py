@@ -131,7 +131,7 @@ class InsideRun(Generic[R]):
     def replace(self, sig: Signature[Any]) -> Any:
         """Let another signature run instead, under this task's id and with all that follows it: ``return self.replace(sig)``.
 
-        Raises Ignore, which ends this run; in eager mode returns the value.
+        Raises Ignore, which ends this run: ``raise self.replace(sig)`` is the same. In eager mode the value is that of the signature.
         """
         return self.on_replace(replacement(self.request, sig))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 from django_tasks import result_backends
 from django_tasks.canvas.calls import listed
@@ -13,6 +13,7 @@ from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import Signature, member_of, signature
 from django_tasks.context import Request
 from django_tasks.exceptions import Ignore, ImproperlyConfigured
+from django_tasks.executor import Replaced
 from django_tasks.messages import TaskMessage, repeatable_ids, shown_arguments
 
 
@@ -109,12 +110,12 @@ def _with_one_result(sig: Signature[Any]) -> Signature[Any]:
     return sig
 
 
-def send_replacement(request: Request, sig: Signature[Any]) -> Any:
-    """Let the replacement leave with this run's outcome, and end the run; in eager mode run it and return its value."""
+def send_replacement(request: Request, sig: Signature[Any]) -> NoReturn:
+    """Let the replacement leave with this run's outcome, and end the run; in eager mode run it, and end the run with its value."""
     if request.is_eager:
         # They are the replacement's now.
         request.callbacks = request.errbacks = request.chain = None
-        return sig.apply().get(disable_sync_subtasks=False)
+        raise Replaced(sig.apply().get(disable_sync_subtasks=False))
     with gathering() as outbox, _ids_of(request):
         sig.apply_async()
     sent = outbox.followups()

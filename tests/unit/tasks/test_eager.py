@@ -34,6 +34,29 @@ class TestEager:
         assert quiet.apply().get() == "done"
         assert tries == [0, 1, 2]
 
+    def test_raised_replacement(self, add):
+        """``raise self.replace(...)`` ends the run with what replaced it, as in a worker, and as ``return`` does."""
+        after = []
+
+        @shared_task(name="t.raising", bind=True)
+        def raising(self, x):
+            raise self.replace(add.s(x, 1) | add.s(10))
+
+        @shared_task(name="t.going_on", bind=True)
+        def going_on(self, x):
+            self.replace(add.s(x, 1))
+            after.append(x)
+
+        @shared_task(name="t.coroutine", bind=True)
+        async def coroutine(self, x):
+            raise self.replace(add.s(x, 1))
+
+        assert raising.apply((5,)).get() == 16
+        assert (going_on.apply((5,)).get(), after) == (6, [])
+        assert coroutine.apply((5,)).get() == 6
+        with override_settings(DJANGO_TASKS={"TASK_ALWAYS_EAGER": True}):
+            assert (raising.s(5) | add.s(100)).delay().get() == 116
+
     def test_other_serializers(self):
         """Arguments travel in the task's serializer, where the project accepts it."""
 
