@@ -37,6 +37,12 @@ class Outbox:
         else:
             self._batches.append((policy, list(messages)))
 
+    def take(self, other: "Outbox") -> None:
+        """Take all that another one has gathered."""
+        for policy, messages in other._batches:  # noqa: SLF001  one of its kind
+            self.add(messages, policy)
+        self._chords.extend(other._chords)  # noqa: SLF001
+
     def expect(self, chord: NewChord) -> None:
         """Take a chord: its parts are among the messages, or will be."""
         self._chords.append(chord)
@@ -84,6 +90,18 @@ def sending() -> Iterator[Outbox]:
     with gathering() as outbox:
         yield outbox
     outbox.publish()
+
+
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Let what is sent inside the block join what is being gathered around it; nothing of it if the block raises."""
+    outer = _outbox.get()
+    if outer is None:
+        yield
+        return
+    with gathering() as outbox:
+        yield
+    outer.take(outbox)
 
 
 @contextmanager

@@ -4,9 +4,9 @@ import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
-from django_tasks.canvas.dispatch import at_once
+from django_tasks.canvas.dispatch import all_or_nothing, at_once
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import Signature, maybe_signature
 from django_tasks.clock import now
@@ -20,6 +20,8 @@ from django_tasks.result_backends.encoding import encode_exception, encode_value
 from django_tasks.states import FAILURE
 
 logger = logging.getLogger("django_tasks.canvas")
+
+_LOST: Final = "The error callback %s of task %s can't be sent, and is lost"
 
 
 class Failure:
@@ -96,20 +98,45 @@ def call_errbacks(
     task: str = "",
     request: Request | None = None,
 ) -> None:
-    """Call the error callbacks that take ``(request, exc, traceback)`` here, and send the others with the task's id."""
+    """Call the error callbacks that take ``(request, exc, traceback)`` here, and send the others with the task's id.
+
+    One that can't be called or sent is logged and lost: the others are, and what fails with the task has failed.
+    """
     to_send: list[Signature[Any]] = []
     for wire in errbacks:
-        errback = maybe_signature(wire)
-        if not takes_failure(errback):
+        try:
+            errback = maybe_signature(wire)
+            called = takes_failure(errback)
+        except Exception:
+            logger.exception(_LOST, wire.get("task"), task_id)
+            continue
+        if not called:
             to_send.append(errback)
             continue
         if request is None:
             request = Request(message=TaskMessage(id=task_id or "", task=task, root_id=root_id))
         _call(errback, request, error)
-    if to_send:
-        calls = group(to_send)
-        send = calls.apply if (request is not None and request.is_eager) else calls.apply_async
-        send((task_id,), parent_id=task_id, root_id=root_id or task_id)
+    if request is not None and request.is_eager:
+        # They run here, so one by one: what has run can't be taken back because of another.
+        for errback in to_send:
+            _send([errback], task_id, root_id, is_eager=True)
+    elif to_send:
+        _send(to_send, task_id, root_id)
+
+
+def _send(errbacks: Sequence[Signature[Any]], task_id: str | None, root_id: str | None, *, is_eager: bool = False) -> None:
+    try:
+        calls = group(errbacks)
+        with all_or_nothing():
+            (calls.apply if is_eager else calls.apply_async)((task_id,), parent_id=task_id, root_id=root_id or task_id)
+    except Exception:
+        if len(errbacks) == 1:
+            logger.exception(_LOST, errbacks[0].task, task_id)
+            return
+    else:
+        return
+    for errback in errbacks:
+        _send([errback], task_id, root_id)
 
 
 def _call(errback: Signature[Any], request: Request, error: BaseException) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from django_tasks.canvas import chord, group
 from django_tasks.exceptions import ChordError
+from django_tasks.registry import registry
+from django_tasks.tasks import shared_task
 from tests.unit.workflows.flow import calls, double, errback, fail, ident, same, total
 
 
@@ -33,6 +35,40 @@ def test_failed_chain_fails_a_group_behind_it(world):
     result = (fail.si() | group(ident(1), ident(2))).apply_async()
     world.run()
     assert [world.state(member) for member in result.results] == ["FAILURE", "FAILURE"]
+
+
+@pytest.fixture
+def deaf():
+    """An error callback that takes no id, and so can't be sent."""
+
+    @shared_task(name="flow.deaf")
+    def deaf():
+        """Take nothing."""
+
+    yield deaf
+    registry.unregister("flow.deaf")
+
+
+def test_an_error_callback_that_cannot_be_sent_is_lost_alone(world, deaf, caplog):
+    """Those beside it are sent, once each, what was to come after the task fails, and the chord that waits for that."""
+    part = fail.s().on_error(same.s()).on_error(deaf.s()).on_error(double.s()) | double.s()
+    result = chord([part, ident(1)], total.s()).apply_async()
+    world.run()
+    assert isinstance(world.value(result), ChordError)
+    assert sorted(message.task for message in world.ran) == ["flow.double", "flow.fail", "flow.same", "flow.same"]
+    assert caplog.text.count("The error callback flow.deaf of task") == 1
+
+
+def test_an_error_callback_of_a_body_that_cannot_be_sent_is_lost_alone(world, deaf, caplog):
+    """What was to follow the body fails, too, and the others hear of it."""
+    flow = chord([ident(1), fail.si()], total.s()) | double.s()
+    for callback in (deaf, same):
+        flow.link_error(callback.s())
+    result = flow.apply_async()
+    world.run()
+    assert (world.state(result), world.state(result.parent)) == ("FAILURE", "FAILURE")
+    assert world.ran[-1].task == "flow.same"
+    assert caplog.text.count("The error callback flow.deaf of task") == 1
 
 
 def test_error_callback_of_a_chain_hears_every_step(world):
