@@ -3,9 +3,8 @@
 import json
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -22,42 +21,26 @@ from django_tasks import states
 from django_tasks.admin.display import EMPTY, badge, code, link, moment, mono, page_of, progress_bar, recent, seconds, short
 from django_tasks.admin.filters import QueueFilter, StateFilter, TaskNameFilter, WorkerFilter
 from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.admin.runagain import RunAgainForm
 from django_tasks.admin.workflows import workflow_view
 from django_tasks.exceptions import TaskError
 from django_tasks.models import GroupResult, TaskResult
-from django_tasks.operations.calls import BadArguments, NotRepeatable, StoredCall, parse_arguments, revoke, run_again, stored_call
+from django_tasks.operations.calls import (
+    UNSENDABLE,
+    NotRepeatable,
+    StoredCall,
+    revoke,
+    run_again,
+    run_all_again,
+    stored_call,
+)
 from django_tasks.operations.contents import cut, pretty_text
 from django_tasks.operations.workflows import belongs_to_others
 
 #: Newest results that a search for a name or an argument reads; no index could help it.
 SEARCHED = 200_000
-
-
-class ArgumentsField(forms.CharField):
-    """A JSON array or object, typed by a person."""
-
-    widget = forms.Textarea
-
-    def __init__(self, *, kind: type, **options: Any) -> None:
-        super().__init__(**options)
-        self.kind = kind
-
-    def clean(self, value: Any) -> Any:
-        """Return the parsed value, or say where the mistake is."""
-        try:
-            return parse_arguments(super().clean(value), self.kind, _("This"))
-        except BadArguments as error:
-            raise forms.ValidationError(str(error)) from error
-
-
-class RunAgainForm(forms.Form):
-    """The arguments of a call that is to be made again."""
-
-    args = ArgumentsField(label=gettext_lazy("Positional arguments"), kind=list, initial="[]")
-    kwargs = ArgumentsField(label=gettext_lazy("Named arguments"), kind=dict, initial="{}")
-    queue = forms.CharField(
-        label=gettext_lazy("Queue"), max_length=255, required=False, help_text=gettext_lazy("Empty: where it is routed.")
-    )
+#: Calls that can't be sent again of which it is said why.
+MOST_TOLD = 10
 
 
 @admin.register(TaskResult)
@@ -249,14 +232,14 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
         match = request.resolver_match
         if match is not None and match.url_name == "django_tasks_taskresult_do":
             return HttpResponseRedirect(reverse(f"{self.admin_site.name}:django_tasks_taskresult_again", args=[queryset.get().pk]))
-        sent: list[TaskResult] = []
-        for row in queryset:
-            try:
-                run_again(stored_call(row))
-            except TaskError as error:
-                self.message_user(request, str(error), messages.ERROR)
-            else:
-                sent.append(row)
+        try:
+            sent, refused = run_all_again(queryset.defer("result", "traceback", "meta"))
+        except TaskError as error:
+            sent, refused = [], [str(error)]
+        for reason in refused[:MOST_TOLD]:
+            self.message_user(request, reason, messages.ERROR)
+        if (more := len(refused) - MOST_TOLD) > 0:
+            self.message_user(request, _("… and %(more)d more were not sent.") % {"more": more}, messages.ERROR)
         if sent:
             self.log_operation(request, sent, _("Run again."))
             done = ngettext("%(count)d task was sent again.", "%(count)d tasks were sent again.", len(sent)) % {"count": len(sent)}
@@ -337,7 +320,7 @@ class TaskResultAdmin(OperatorAdmin[TaskResult]):
         call = StoredCall(row.task_name or "", form.cleaned_data["args"], form.cleaned_data["kwargs"], form.cleaned_data["queue"] or None)
         try:
             task_id = run_again(call)
-        except (TaskError, TypeError) as error:
+        except UNSENDABLE as error:
             form.add_error(None, str(error))
             return None
         self.log_operation(request, [row], _("Run again as %(id)s.") % {"id": task_id})

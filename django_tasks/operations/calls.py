@@ -2,16 +2,20 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django_tasks.application import app
-from django_tasks.exceptions import DecodeError, TaskError
+from django_tasks.canvas.dispatch import sending
+from django_tasks.exceptions import DecodeError, OperationalError, TaskError
 from django_tasks.models import Revocation, RevokedStamp, TaskResult
 from django_tasks.registry import registry
 from django_tasks.result.revocation import revoke_stamped
 from django_tasks.serializers import loads_json
+
+#: What says that a call can't be sent: its queue, its options, its arguments, or the broker.
+UNSENDABLE = (TaskError, TypeError, ValueError)
 
 
 class NotRepeatable(TaskError):
@@ -64,6 +68,41 @@ def run_again(call: StoredCall, **family: str) -> str:
     options: dict[str, Any] = {"queue": call.queue, **family} if call.queue else {**family}
     result = app.send_task(call.task, call.args, call.kwargs, **options)
     return str(result.id)
+
+
+def run_all_again(rows: Iterable[TaskResult]) -> tuple[list[TaskResult], list[str]]:
+    """Send the stored calls once more in one publish, as ``run_again`` does; return what was sent, and why the others were not.
+
+    Raises OperationalError where the broker can't be reached; then nothing was sent.
+    """
+    calls, refused = [], []
+    for row in rows:
+        try:
+            calls.append((row, stored_call(row)))
+        except NotRepeatable as error:
+            refused.append(str(error))
+    try:
+        with sending():
+            for _, call in calls:
+                run_again(call)
+    except OperationalError:
+        raise
+    except UNSENDABLE:
+        # One of them can't be sent, and it took all others with it.
+        return _one_by_one(calls, refused)
+    return [row for row, _ in calls], refused
+
+
+def _one_by_one(calls: Iterable[tuple[TaskResult, StoredCall]], refused: list[str]) -> tuple[list[TaskResult], list[str]]:
+    sent = []
+    for row, call in calls:
+        try:
+            run_again(call)
+        except UNSENDABLE as error:
+            refused.append(f"{row}: {error}")
+        else:
+            sent.append(row)
+    return sent, refused
 
 
 def run_alone(row: TaskResult) -> str:

@@ -188,6 +188,32 @@ def test_selected_tasks_run_again(admin_client):
     assert "Run again" in LogEntry.objects.get().change_message
 
 
+def test_many_tasks_run_again_in_one_publish(admin_client, django_assert_max_num_queries):
+    """All of a list are sent by a few statements, and not by some for each."""
+    now = clock.now()
+    row = make()
+    more = [TaskResult(task_id=f"r{n}", task_name=ADD, task_args="[2, 3]", task_kwargs="{}", date_created=now) for n in range(300)]
+    TaskResult.objects.bulk_create(more)
+    values = {"action": "run_again", "select_across": "1", "_selected_action": [row.pk], "index": 0}
+    with django_assert_max_num_queries(40):
+        admin_client.post(reverse(LIST), values)
+    assert Message.objects.count() == 301
+
+
+def test_a_call_that_cannot_be_sent_again_keeps_no_other_from_it(admin_client):
+    """What no queue takes is named with its reason, the first ten; the others are sent."""
+    row = make()
+    for n in range(12):
+        make(f"bad{n}", queue="a\x01b")
+    values = {"action": "run_again", "select_across": "1", "_selected_action": [row.pk], "index": 0}
+    response = admin_client.post(reverse(LIST), values, follow=True)
+    assert Message.objects.count() == 1
+    *reasons, rest, done = told(response)
+    assert len(reasons) == 10
+    assert all("bad" in reason for reason in reasons)
+    assert (rest, done) == ("… and 2 more were not sent.", "1 task was sent again.")
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
