@@ -28,6 +28,12 @@ def test_a_module_can_be_read_in_one_sitting():
     assert [name_of(path) for path in MODULES if path.stem in FORBIDDEN] == []
 
 
+def test_a_module_of_tests_has_one_subject():
+    """None has more than 450 lines: what is more is two subjects."""
+    lines = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS}
+    assert {name: count for name, count in lines.items() if count > 450} == {}
+
+
 def test_a_function_fits_on_a_screen():
     """No function has more than 60 lines."""
     lengths = {f"{name_of(path)}: {node.name}": node.end_lineno - node.lineno + 1 for path in MODULES for node in functions(path)}
