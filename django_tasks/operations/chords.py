@@ -8,6 +8,7 @@ from django_tasks.exceptions import ChordError
 from django_tasks.result_backends.backend import OpenChord, ReadyChord
 from django_tasks.result_backends.chordparts import ended
 from django_tasks.worker.completer import Completer
+from django_tasks.worker.recounts import PORTION
 
 
 def waiting_chords(limit: int) -> list[OpenChord]:
@@ -16,11 +17,20 @@ def waiting_chords(limit: int) -> list[OpenChord]:
     return result_backends.current().waiting_chords(clock.now() + timedelta(hours=1), limit=limit)
 
 
+def found(group_ids: Sequence[str]) -> dict[str, OpenChord]:
+    """Return those of these chords that wait for parts, by their ids."""
+    return {chord.group_id: chord for chord in result_backends.current().find_chords(group_ids)}
+
+
 def recount(group_ids: Sequence[str]) -> list[str]:
     """Count stored results of these chords' parts, and send the bodies of those that are complete; return their ids."""
-    chords = result_backends.current().recount_chords(group_ids)
-    _send(chords)
-    return [chord.group_id for chord in chords]
+    complete = []
+    for start in range(0, len(group_ids), PORTION):
+        # Sent before the next are claimed, so that no claim lapses meanwhile.
+        chords = result_backends.current().recount_chords(group_ids[start : start + PORTION])
+        _send(chords)
+        complete += [chord.group_id for chord in chords]
+    return complete
 
 
 def fail(chords: Sequence[OpenChord], reason: str) -> None:

@@ -23,6 +23,8 @@ CHUNK: Final = 1000
 LEASES_EVERY: Final = 5.0
 #: Most abandoned chords taken at a time: their bodies must be sent while the new claim holds.
 CHORDS: Final = 20
+#: Seconds for which chords are counted again in one turn; the rest follows with the next one.
+RECOUNTING: Final = 1.0
 RESULTS_EVERY: Final = 60.0
 EVENTS_EVERY: Final = 20.0
 #: Most events deleted at a time: there may be thousands a second.
@@ -54,7 +56,7 @@ class Maintenance:
             self._leases_at = now + LEASES_EVERY
             self._recover()
             self._reclaim_chords()
-            self._recount_chords()
+        self._recount_chords()
         if now >= self._results_at:
             # A full chunk means that there is more: the next one follows with the next turn, for somebody may wait for this thread.
             self._results_at = now + (0.0 if self._expire() else RESULTS_EVERY)
@@ -77,10 +79,14 @@ class Maintenance:
             self._send_bodies(chords)
 
     def _recount_chords(self) -> None:
-        chords = self._recounts.turn(clock.now())
-        if chords:
-            logger.warning("Sending the bodies of %d chords with parts that were stored and not counted", len(chords))
-            self._send_bodies(chords)
+        until = clock.monotonic() + RECOUNTING
+        while True:
+            chords = self._recounts.turn(clock.now())
+            if chords:
+                logger.warning("Sending the bodies of %d chords with parts that were stored and not counted", len(chords))
+                self._send_bodies(chords)
+            if not self._recounts.more or clock.monotonic() >= until:
+                return
 
     def _expire(self) -> bool:
         kept = settings.RESULT_EXPIRES

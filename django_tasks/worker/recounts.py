@@ -11,6 +11,9 @@ FROM: Final = timedelta(minutes=1)
 AT_LEAST: Final = timedelta(hours=1)
 #: Most chords looked at.
 LIMIT: Final = 5_000
+#: Most chords counted at a time: all of them may be complete, and their bodies must be sent well within the claim. Not fewer, as each
+#: counting may read what has ended since the oldest of its chords was opened.
+PORTION: Final = 200
 
 
 class Recounts:
@@ -24,18 +27,31 @@ class Recounts:
         self._backend = backend
         self._next: dict[str, datetime] = {}
         self._look_at: datetime | None = None
+        #: What is still to be counted of what was due at the last look.
+        self._due: list[str] = []
+
+    @property
+    def more(self) -> bool:
+        """Whether there is another portion to count at once."""
+        return bool(self._due)
 
     def turn(self, now: datetime) -> list[ReadyChord]:
-        """Count what is due now; return the chords that are complete, claimed for the caller."""
+        """Count the next portion of what is due; return the complete chords, claimed for the caller, who sends them before the next."""
+        if not self._due:
+            self._look(now)
+        portion, self._due = self._due[:PORTION], self._due[PORTION:]
+        return self._backend.recount_chords(portion) if portion else []
+
+    def _look(self, now: datetime) -> None:
         if self._look_at is not None and _waits(self._look_at, now, EVERY):
-            return []
+            return
         self._look_at = now + EVERY
         waiting = self._backend.waiting_chords(now - FROM, limit=LIMIT)
         due = [chord for chord in waiting if not _waits(self._next.get(chord.group_id, now), now, AT_LEAST)]
         # What is not open any more is forgotten.
         self._next = {chord.group_id: self._next[chord.group_id] for chord in waiting if chord.group_id in self._next}
         self._next.update((chord.group_id, now + min(now - chord.opened, AT_LEAST)) for chord in due)
-        return self._backend.recount_chords([chord.group_id for chord in due]) if due else []
+        self._due = [chord.group_id for chord in due]
 
 
 def _waits(until: datetime, now: datetime, longest: timedelta) -> bool:

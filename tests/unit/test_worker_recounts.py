@@ -1,11 +1,18 @@
 """When open chords are counted again."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from django_tasks import clock
+from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.result_backends.backend import OpenChord, ReadyChord
 from django_tasks.result_backends.memory import MemoryResultBackend
-from django_tasks.worker.recounts import Recounts
+from django_tasks.worker import maintenance as maintaining
+from django_tasks.worker import recounts as recounting
+from django_tasks.worker.maintenance import Maintenance
+from django_tasks.worker.recounts import PORTION, Recounts
 
 BEGIN = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -17,6 +24,7 @@ class Backend(MemoryResultBackend):
         super().__init__("recounts")
         self.opened: dict[str, datetime] = {}
         self.asked: list[list[str]] = []
+        self.steps: list[tuple[str, int]] = []
         self.looks = 0
 
     def waiting_chords(self, before: datetime, *, limit: int) -> list[OpenChord]:
@@ -25,7 +33,12 @@ class Backend(MemoryResultBackend):
 
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         self.asked.append(list(group_ids))
-        return [ReadyChord(name, {}, []) for name in group_ids if name == "complete"]
+        self.steps.append(("claimed", len(group_ids)))
+        return [ReadyChord(name, {}, []) for name in group_ids if name.startswith("complete")]
+
+    def send(self, chords: Sequence[ReadyChord]) -> None:
+        """Send bodies."""
+        self.steps.append(("sent", len(chords)))
 
 
 def test_an_old_chord_is_counted_ever_less_often() -> None:
@@ -63,6 +76,33 @@ def test_complete_ones_are_returned_and_ended_ones_forgotten() -> None:
     backend.opened["slow"] = later
     recounts.turn(later + timedelta(minutes=2))
     assert backend.asked == [["complete", "slow"], ["slow"]]
+
+
+def test_many_are_counted_in_portions() -> None:
+    """Each portion is sent before the next is claimed, so that none of them is given to another node meanwhile."""
+    backend = Backend()
+    backend.opened = {f"chord-{number}": BEGIN for number in range(PORTION * 2)} | {"complete": BEGIN}
+    recounts, later = Recounts(backend), BEGIN + timedelta(minutes=3)
+    assert [(recounts.turn(later), recounts.more) for _ in range(2)] == [([], True)] * 2
+    assert [ready.group_id for ready in recounts.turn(later)] == ["complete"]
+    assert not recounts.more
+    assert recounts.turn(later) == []
+    assert [len(asked) for asked in backend.asked] == [PORTION, PORTION, 1]
+    assert sorted(name for asked in backend.asked for name in asked) == sorted(backend.opened)
+
+
+def test_nodes_send_each_portion_before_they_claim_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node goes on for a second, and with the rest in its next turn: whoever waits for it must not wait for thousands of chords."""
+    backend = Backend()
+    monkeypatch.setattr(recounting, "PORTION", 2)
+    backend.opened = {f"complete-{number}": clock.now() - timedelta(minutes=3) for number in range(7)}
+    chores = Maintenance(MemoryBroker(), backend, backend.send)
+    monkeypatch.setattr(maintaining, "RECOUNTING", 0.0)
+    chores._recount_chords()
+    assert backend.steps == [("claimed", 2), ("sent", 2)]
+    monkeypatch.setattr(maintaining, "RECOUNTING", 60.0)
+    chores._recount_chords()
+    assert backend.steps[2:] == [("claimed", 2), ("sent", 2)] * 2 + [("claimed", 1), ("sent", 1)]
 
 
 def test_a_clock_that_is_set_back_stops_nothing() -> None:
