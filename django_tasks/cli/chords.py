@@ -1,6 +1,6 @@
 """``tasks chords``: list, recount, fail."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django_tasks import clock
@@ -9,7 +9,7 @@ from django_tasks.operations import chords as operations
 from django_tasks.result_backends.backend import OpenChord
 
 COLUMNS = ("group_id", "opened", "counted", "expected", "body", "body_id")
-#: Most chords that an answer or an order is about.
+#: Most chords that are counted again where none is named.
 MOST = 10_000
 
 
@@ -37,7 +37,7 @@ def _line(chord: OpenChord) -> dict[str, Any]:
 
 def recount(screen: Screen, options: Mapping[str, Any]) -> int:
     """Count chords again from stored results; send the bodies of those that are complete."""
-    ids = options.get("ids") or [chord.group_id for chord in operations.waiting_chords(MOST)]
+    ids = list(_named(options["ids"]) if options.get("ids") else (chord.group_id for chord in operations.waiting_chords(MOST)))
     complete = operations.recount(ids)
     if screen.as_json:
         screen.record({"recounted": len(ids), "complete": complete})
@@ -47,15 +47,20 @@ def recount(screen: Screen, options: Mapping[str, Any]) -> int:
 
 def fail(screen: Screen, options: Mapping[str, Any]) -> int:
     """End chords whose parts will never come."""
-    known = {chord.group_id: chord for chord in operations.waiting_chords(MOST)}
-    missing = [group_id for group_id in options["ids"] if group_id not in known]
+    chords = list(_named(options["ids"]).values())
+    operations.fail(chords, options.get("reason") or "ended by hand: its parts will not come")
+    if screen.as_json:
+        screen.record({"failed": len(chords)})
+    screen.say(f"{_chords(len(chords))} failed")
+    return 0
+
+
+def _named(ids: Sequence[str]) -> dict[str, OpenChord]:
+    known = operations.found(ids)
+    missing = [group_id for group_id in ids if group_id not in known]
     if missing:
         raise Failure(f"no chord of the group {', '.join(missing)} waits for parts; nothing was done")
-    operations.fail([known[group_id] for group_id in options["ids"]], options.get("reason") or "ended by hand: its parts will not come")
-    if screen.as_json:
-        screen.record({"failed": len(options["ids"])})
-    screen.say(f"{_chords(len(options['ids']))} failed")
-    return 0
+    return known
 
 
 def _chords(count: int) -> str:

@@ -1,11 +1,13 @@
 """What every result backend can do, and the record it keeps of a task."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from django_tasks import clock
 from django_tasks.messages import WireSignature
 from django_tasks.records import quick
 from django_tasks.result_backends.celerysnames import OneTask
@@ -194,6 +196,11 @@ class ResultBackend(OneTask, ABC):
         None where a backend can't look for them.
         """
         return []
+
+    def find_chords(self, group_ids: Collection[str]) -> list[OpenChord]:
+        """Return those of these chords that still wait for parts; none where a backend can't look for them."""
+        wanted = set(group_ids)
+        return [chord for chord in self.waiting_chords(clock.now() + timedelta(days=1), limit=sys.maxsize) if chord.group_id in wanted]
 
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count again from the stored results of these chords' parts; return those that are complete now, like ``count_chord_parts``.

@@ -279,7 +279,7 @@ class ChordContract(ResultProbes):
     def test_waiting_chords(self, backend: ResultBackend) -> None:
         """A backend that can look for them must list the chords that wait for parts, the oldest first; not those that have ended."""
         if type(backend).waiting_chords is ResultBackend.waiting_chords:
-            assert backend.waiting_chords(clock.now(), limit=10) == []
+            assert backend.waiting_chords(clock.now(), limit=10) == backend.find_chords([new_id()]) == []
             return
         ids = [new_id() for _ in range(4)]
         parts = {group_id: [part(group_id, position) for position in range(2)] for group_id in ids}
@@ -299,6 +299,8 @@ class ChordContract(ResultProbes):
         assert all(abs(each.opened - clock.now()) < timedelta(minutes=1) for each in waiting)
         assert len(backend.waiting_chords(soon, limit=1)) == 1
         assert backend.waiting_chords(clock.now() - timedelta(hours=1), limit=1000) == []
+        assert sorted(backend.find_chords([*ids, new_id()]), key=lambda each: each.opened) == waiting
+        assert backend.find_chords([]) == []
 
     def test_growing_by_known_parts(self, backend: ResultBackend) -> None:
         """A chord must expect a part once that is added twice, since the task that adds it was delivered twice."""

@@ -68,6 +68,23 @@ def test_recount(lane: Lane) -> None:
     assert other.state == states.PENDING
 
 
+def test_what_is_no_chord_is_not_counted_again(lane: Lane) -> None:
+    """One id that is none says so, and nothing is done; it said «1 chord counted again»."""
+    waiting(lane)
+    group_id = ChordCounter.objects.get().group_id
+    with pytest.raises(CommandError, match="no chord of the group nope waits for parts; nothing was done"):
+        run("recount", group_id, "nope")
+
+
+def test_a_chord_is_found_behind_any_number_of_older_ones(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chord that is named is looked up by its id, not among the oldest."""
+    monkeypatch.setattr("django_tasks.cli.chords.MOST", 1)
+    for _ in range(2):
+        waiting(lane)
+    newest = ChordCounter.objects.order_by("id").last().group_id
+    assert run("fail", newest) == "1 chord failed\n"
+
+
 def test_fail(lane: Lane) -> None:
     """The body gets a ChordError with the reason, its error callback hears of it, and the chord is gone."""
     heard.clear()

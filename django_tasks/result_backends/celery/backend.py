@@ -240,6 +240,10 @@ class CeleryResultBackend(ResultBackend):
         """Return chords that still wait for parts."""
         return self._chords.waiting_chords(before, limit=limit)
 
+    def find_chords(self, group_ids: Collection[str]) -> list[OpenChord]:
+        """Return those of these chords that still wait for parts."""
+        return self._chords.find_chords(group_ids)
+
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count results of these chords' parts that were stored and not counted."""
         metas: list[ResultMeta] = []

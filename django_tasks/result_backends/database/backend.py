@@ -126,6 +126,11 @@ class DatabaseResultBackend(ResultBackend):
         with reaching(self.alias, "Looking for open chords"):
             return counting.waiting(self.alias, before, limit)
 
+    def find_chords(self, group_ids: Collection[str]) -> list[OpenChord]:
+        """Return those of these chords that still wait for parts."""
+        with reaching(self.alias, "Looking for chords"):
+            return counting.find(self.alias, group_ids)
+
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count results of these chords' parts that were stored and not counted.
 

@@ -122,16 +122,27 @@ def reclaim(alias: str, limit: int) -> list[ReadyChord]:
 
 def waiting(alias: str, before: datetime, limit: int) -> list[OpenChord]:
     """Return chords that nobody has been given yet."""
-    counters = ChordCounter.objects.using(alias).filter(date_done=None, claimed_until=None, date_created__lt=for_model(before))
-    rows = counters.order_by("date_created").values_list("group_id", "size", "done", "date_created", "body")[:limit]
+    return _open(_unclaimed(alias).filter(date_created__lt=for_model(before)).order_by("date_created")[:limit])
+
+
+def find(alias: str, group_ids: Collection[str]) -> list[OpenChord]:
+    """Return those of these chords that nobody has been given yet."""
+    return _open(_unclaimed(alias).filter(group_id__in=sorted(group_ids)))
+
+
+def _unclaimed(alias: str) -> "QuerySet[ChordCounter]":
+    return ChordCounter.objects.using(alias).filter(date_done=None, claimed_until=None)
+
+
+def _open(counters: "QuerySet[ChordCounter]") -> list[OpenChord]:
+    rows = counters.values_list("group_id", "size", "done", "date_created", "body")
     return [OpenChord(group_id, size, done, clock.as_utc(opened), loads_json(body)) for group_id, size, done, opened, body in rows]
 
 
 def recount(alias: str, group_ids: Collection[str]) -> list[ReadyChord]:
     """Count what is stored of these chords' parts and was not counted."""
     # Not of one that was claimed: the result of its body, which has the same group, may be there.
-    counters = ChordCounter.objects.using(alias).filter(group_id__in=sorted(group_ids), date_done=None, claimed_until=None)
-    opened = dict(counters.values_list("group_id", "date_created"))
+    opened = dict(_unclaimed(alias).filter(group_id__in=sorted(group_ids)).values_list("group_id", "date_created"))
     if not opened:
         return []
     counted = ChordPart.objects.using(alias).filter(group_id=OuterRef("group_id"), task_id=OuterRef("task_id"))

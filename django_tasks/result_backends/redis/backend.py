@@ -163,6 +163,10 @@ class RedisResultBackend(ResultBackend):
         """Return chords that still wait for parts, but for those that Celery's clients have sent."""
         return self._chords.waiting(before, limit)
 
+    def find_chords(self, group_ids: Collection[str]) -> list[OpenChord]:
+        """Return those of these chords that still wait for parts, but for those that Celery's clients have sent."""
+        return self._chords.find(group_ids)
+
     def recount_chords(self, group_ids: Collection[str]) -> list[ReadyChord]:
         """Count results of these chords' parts that were stored and not counted."""
         waiting = self._chords.uncounted(group_ids)

@@ -61,7 +61,17 @@ class Chords:
     def waiting(self, before: datetime, limit: int) -> list[OpenChord]:
         """Return chords that nobody has been given yet."""
         values = (len(self._prefix), int(before.timestamp() * 1000), limit, self._ordered)
-        found = self._run("Looking for open chords", scripts.WAITING, (self._own[2],), values)
+        return self._open(self._run("Looking for open chords", scripts.WAITING, (self._own[2],), values))
+
+    def find(self, group_ids: Collection[str]) -> list[OpenChord]:
+        """Return those of these chords that nobody has been given yet."""
+        names, waiting = list(group_ids), []
+        for start in range(0, len(names), _BATCH):
+            keys = (self._own[2], *self._keys(names[start : start + _BATCH]))
+            waiting += self._open(self._run("Looking for chords", scripts.FIND, keys, (self._ordered,)))
+        return waiting
+
+    def _open(self, found: Sequence[Any]) -> list[OpenChord]:
         return [
             OpenChord(name.decode()[len(self._prefix) :], int(size), int(counted), _moment(opened), loads_json(body))
             for name, opened, size, counted, body in zip(*(found[at::5] for at in range(5)), strict=True)

@@ -118,6 +118,23 @@ end
 return found
 """
 
+#: Lists those of these chords that nobody has been given. KEYS: the chords, then the groups; ARGV: "1" for ordered. Returns what
+#: WAITING does.
+FIND: Final = """
+local found = {}
+for at = 2, #KEYS do
+  local group = KEYS[at]
+  local opened, body = redis.call('ZSCORE', KEYS[1], group), redis.call('HGET', group .. '.o', 'body')
+  local size = redis.call('GET', group .. '.s')
+  if opened and size and body and redis.call('EXISTS', group .. '.c') == 0 then
+    local counted = redis.call(ARGV[1] == '1' and 'ZCARD' or 'LLEN', group .. '.j')
+    local entry = {group, opened, size + (redis.call('GET', group .. '.t') or 0), counted, body}
+    for _, value in ipairs(entry) do found[#found + 1] = value end
+  end
+end
+return found
+"""
+
 #: Reads what chords that nobody has been given wait for. KEYS: the groups; ARGV: "1" for ordered. Returns of each that does its number,
 #: body, ids of the parts, and of those that were added, and, in quotes as they lie there, of those that have been counted, be it by
 #: Celery's workers.
