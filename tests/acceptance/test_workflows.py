@@ -42,6 +42,8 @@ def place(
 @pytest.mark.parametrize("case", [*SHAPES, *FAILURES, *INSIDE, *RESULTS], ids=lambda case: case.name)
 def test_a_workflow(place: Running, case: Case) -> None:
     """What the table says comes of it."""
+    # Dead, it would let every one of them wait in vain.
+    assert place.worker.process.poll() is None, place.worker.output
     assert case.outcome(place.engine) == case.expected
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 #: Seconds that any one answer may take.
-PATIENCE = float(os.environ.get("WORKFLOW_PATIENCE", "30"))
+PATIENCE = float(os.environ.get("WORKFLOW_PATIENCE", "50"))
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
