@@ -49,8 +49,8 @@ class Announcer:
         self.on = on
         self._hostname = hostname
         self._buffer = buffer or EventBuffer(current)
-        #: What will be said of runs that have ended, once they are in effect; by the identity of their requests.
-        self._ended: dict[int, list[Event]] = {}
+        #: What will be said of runs that have ended, once these outcomes are in effect; by the identity of their requests.
+        self._ended: dict[int, tuple[Outcome, list[Event]]] = {}
 
     def speak_for_process(self) -> None:
         """Let all else that this process says go the same way, ``Task.send_event`` behind what was said before it."""
@@ -78,17 +78,18 @@ class Announcer:
     def ending(self, outcome: Outcome) -> None:
         """Note what is to be said of a run; called in its slot, as the text of a result is made by the project's code."""
         if _speaks(outcome.request):
-            self._ended[id(outcome.request)] = self._events(outcome)
+            self._ended[id(outcome.request)] = (outcome, self._events(outcome))
 
     @_harmless
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """Say what became of these, now that it is stored and settled."""
         said: list[Event] = []
         for outcome in outcomes:
-            noted = self._ended.pop(id(outcome.request), None)
-            if noted is None:
-                noted = self._events(outcome) if _speaks(outcome.request) else []
-            said += noted
+            noted, events = self._ended.pop(id(outcome.request), (None, []))
+            # Another one stands in the place of what could not be applied.
+            if noted is not outcome:
+                events = self._events(outcome) if _speaks(outcome.request) else []
+            said += events
         if said:
             self._buffer.add(said)
 

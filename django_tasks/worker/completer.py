@@ -130,7 +130,10 @@ class Completer:
         return max(0.0, self._since + PATIENCE - clock.monotonic())
 
     def flush(self, consumer: Consumer) -> list[Outcome]:
-        """Apply all that has gathered; return it. Raises OperationalError and keeps it when a server is away."""
+        """Apply all that has gathered; return what came of it. Raises OperationalError and keeps it when a server is away.
+
+        In the place of an outcome that can't be applied stands the failure that was.
+        """
         batch = self._interrupted or self._take()
         if not batch.outcomes and not batch.marks:
             return []
@@ -255,16 +258,20 @@ class Completer:
                 continue
             except Exception as error:
                 logger.exception("The outcome of %s[%s] could not be applied", outcome.request.message.task, outcome.request.message.id)
-                self._give_up(outcome, error, consumer)
-            applied.append(outcome)
+                lost = self._give_up(outcome, error, consumer)
+                # A success that is stored stays, whatever comes after it.
+                stays = outcome.state == states.SUCCESS and outcome.store and single.done and not self._one_transaction
+                applied.append(outcome if stays else lost)
+            else:
+                applied.append(outcome)
         self._interrupted = _Batch(interrupted, chords=batch.chords, claimed_at=batch.claimed_at) if interrupted else None
         return applied
 
-    def _give_up(self, outcome: Outcome, error: Exception, consumer: Consumer) -> None:
+    def _give_up(self, outcome: Outcome, error: Exception, consumer: Consumer) -> Outcome:
         # What can't be applied must not be tried for ever: the task fails, and what waits for it; its message can be replayed.
         request = outcome.request
         settlement = None if request.delivery is None else Settlement(request.delivery, Disposition.DEAD, reason="outcome not applicable")
-        lost = replace(failure(request, error, None), settlement=settlement, store=True)
+        lost = replace(failure(request, error, None, runtime=outcome.runtime), settlement=settlement, store=True)
         # Its error callbacks may be what can't be sent.
         for attempt in (replace(lost, followups=followups(request, states.FAILURE, error)), lost):
             try:
@@ -272,7 +279,9 @@ class Completer:
             except Exception:
                 logger.exception("That %s[%s] has failed could not be applied, either", request.message.task, request.message.id)
             else:
-                return
+                return attempt
+        # Nothing has come of it: its message comes again when its lease lapses.
+        return replace(lost, state=states.RECEIVED, settlement=None, store=False)
 
     # ---- its steps
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 from uuid import uuid4
 
 import pytest
@@ -17,6 +18,7 @@ from django_tasks.exceptions import Ignore, NotRegistered, OperationalError, Rej
 from django_tasks.executor import Executor
 from django_tasks.messages import Delivery, Disposition, Envelope, Settlement, TaskMessage
 from django_tasks.outcomes import Outcome, revoked
+from django_tasks.worker import completer as completing
 from django_tasks.worker.announcing import Announcer, what_to_say
 from django_tasks.worker.presence import Presence
 from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED, outcome_after_death
@@ -266,6 +268,23 @@ class TestARun:
         rig.close()
         assert types(told(heard)) == ["task-succeeded"]
 
+    @pytest.mark.parametrize(("fails", "said"), [("_store", "task-failed"), ("_open", "task-succeeded")])
+    def test_its_end_is_told_as_it_is_stored(
+        self, rig: Rig, heard: EventReceiver, monkeypatch: pytest.MonkeyPatch, fails: str, said: str
+    ) -> None:
+        """A success that can't be stored has failed, for monitors, too; one that is stored stays, though what follows it can't be sent."""
+        result = double.apply_async([1], queue="q")
+        rig.take()
+        monkeypatch.setattr(completing.deadletters, "record", lambda dead: None)
+        # With the others, and alone; what stands in its place can be stored.
+        step = Mock(side_effect=[ValueError("too large"), ValueError("too large"), DEFAULT], wraps=getattr(rig.thread._completer, fails))
+        steps = [step if each.__name__ == fails else each for each in rig.thread._completer._steps]
+        monkeypatch.setattr(rig.thread._completer, "_steps", steps)
+        rig.work()
+        rig.close()
+        assert types(told(heard))[-1] == said
+        assert said == {states.FAILURE: "task-failed", states.SUCCESS: "task-succeeded"}[result.state]
+
     def test_a_task_of_its_own_word_comes_in_between(self, rig: Rig, heard: EventReceiver) -> None:
         """``send_event`` is heard behind the start and before the end, without a flush in between."""
         result = halfway.apply_async(queue="q")
@@ -284,8 +303,9 @@ class TestARun:
         rig.close()
         assert told(heard) == []
 
-    def test_unknown_and_expired_tasks(self, rig: Rig, heard: EventReceiver) -> None:
+    def test_unknown_and_expired_tasks(self, rig: Rig, heard: EventReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
         """They are not received: one has failed, the other is revoked."""
+        monkeypatch.setattr(completing.deadletters, "record", lambda dead: None)
         double.apply_async([1], queue="q", expires=datetime(2001, 1, 1, tzinfo=UTC))
         unknown = TaskMessage(id="u", task="nowhere", queue="q")
         from django_tasks.client import publish
