@@ -65,7 +65,9 @@ class RedisConsumer(Consumer):
         self._ear = Ear(server)
         self._holder = holder(consumer_id)
         # Microseconds: another consumer of this id that came before has used smaller ones.
-        self._number = time.time_ns() // 1000
+        self._number = self._before = time.time_ns() // 1000
+        #: Whether a claim was sent whose answer never came.
+        self._unheard = False
         self._turn = 0
         self._held: dict[str, _Held] = {}
         #: Whether what the next look finds has been announced, and when that is, if no bell rings before.
@@ -135,13 +137,17 @@ class RedisConsumer(Consumer):
 
     def _claim(self, line: Line, limit: int) -> tuple[list[Delivery], float | None]:
         """Take messages. The seconds are those until something is due; None where there may be more to take now."""
+        if self._unheard:
+            self._give_back_unheard(line)
         self._turn += int(self._rotates)
-        due_in, *parts = script("claim").call(
-            line, self._holding, limit, self._holder, self._number, self.lease, self._turn, _ROOM, _PROMOTED_AT_ONCE, *self._layout
-        )
         number = self._number
-        # Also where the answer is lost on its way: no tag is used twice.
+        # First of all: where the answer is lost on its way, a tag that is used twice would write one message over another.
         self._number += limit
+        self._unheard = True
+        due_in, *parts = script("claim").call(
+            line, self._holding, limit, self._holder, number, self.lease, self._turn, _ROOM, _PROMOTED_AT_ONCE, *self._layout
+        )
+        self._unheard = False
         found = []
         for place, label, *payloads in parts:
             name, queue = label.decode(), self._queues[place]
@@ -149,6 +155,12 @@ class RedisConsumer(Consumer):
                 number += 1
                 found.append(self._hold(f"{self._holder}:{number}:{name}", payload, queue))
         return found, float(due_in) if due_in else None
+
+    def _give_back_unheard(self, line: Line) -> None:
+        """Give back what a claim took whose answer was lost, uncounted: else it would wait for the end of its lease."""
+        unheard = [tag for tag in self._tags_of(line, self._holder) if tag not in self._held and _number_of(tag) > self._before]
+        self._take_over(line, unheard, ())
+        self._unheard = False
 
     def _hold(self, tag: str, payload: bytes, queue: str) -> Delivery:
         parsed = wire.read(payload, queue, label_of(tag), self._keys)
@@ -213,24 +225,27 @@ class RedisConsumer(Consumer):
     def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
         """Take over what a dead consumer had started; the rest of what it held goes back, uncounted."""
         with self._reaching("Taking over messages") as line:
-            tags = sorted(self._tags_of(line, holder(consumer_id)))
-            # Renewed before they are read: nobody else recovers them meanwhile.
-            script("extend").call(line, self._holding, self.lease, *tags)
-            kept: list[Delivery] = []
-            back: list[tuple[Any, ...]] = []
-            for tag in tags:
-                # One by one, since together they may be more than memory takes.
-                entry = line.call("HGET", self._keys.unacked, tag)
-                if entry is None:
-                    back.append((tag, "", "", "", ""))
-                    continue
-                payload, queue = wire.taken_out(entry)
-                if tag in started:
-                    kept.append(self._hold(tag, payload, queue))
-                else:
-                    back.append((tag, self._keys.list_of(queue, label_of(tag)), "", payload, self._keys.bell(queue)))
-            script("settle").call(line, self._holding, "", 0, *(part for one in reversed(back) for part in one))
-            return kept
+            return self._take_over(line, self._tags_of(line, holder(consumer_id)), started)
+
+    def _take_over(self, line: Line, tags: Collection[str], kept: Collection[str]) -> list[Delivery]:
+        tags = sorted(tags)
+        # Renewed before they are read: nobody else recovers them meanwhile.
+        script("extend").call(line, self._holding, self.lease, *tags)
+        found: list[Delivery] = []
+        back: list[tuple[Any, ...]] = []
+        for tag in tags:
+            # One by one, since together they may be more than memory takes.
+            entry = line.call("HGET", self._keys.unacked, tag)
+            if entry is None:
+                back.append((tag, "", "", "", ""))
+                continue
+            payload, queue = wire.taken_out(entry)
+            if tag in kept:
+                found.append(self._hold(tag, payload, queue))
+            else:
+                back.append((tag, self._keys.list_of(queue, label_of(tag)), "", payload, self._keys.bell(queue)))
+        script("settle").call(line, self._holding, "", 0, *(part for one in reversed(back) for part in one))
+        return found
 
     def _tags_of(self, line: Line, who: str) -> set[str]:
         cursor: Any = 0
@@ -270,3 +285,7 @@ class RedisConsumer(Consumer):
         """Let go of the connections. What is still held is given back when its lease lapses."""
         self._hang_up()
         self._ear.close()
+
+
+def _number_of(tag: str) -> int:
+    return int(tag.split(":", 2)[1])
