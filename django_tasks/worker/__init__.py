@@ -38,6 +38,8 @@ def run_worker(options: WorkerOptions, *, beat: Beat | None = None, say: Callabl
     rates = RateLimits(registry)
     make = Supervisor if options.forks else SoloWorker
     worker = make(options, rates=rates, revoked=prepare(), beat=beat)
+    # In Celery's words, for which scripts wait: the broker has answered, and what comes now is worked on.
+    logger.info("%s ready.", options.name)
     signals.worker_ready.send(options.name, instance=options)
     status = worker.run()
     signals.worker_shutdown.send(options.name, instance=options)

@@ -21,8 +21,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True, da
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo"])
 def test_every_pool_runs_functions_and_coroutines(start_worker: StartWorker, place: Place, pool: str) -> None:
-    """Results of both kinds come back, and a warm shutdown ends with status 0."""
+    """It says that it is ready, results of both kinds come back, and a warm shutdown ends with status 0."""
     worker = start_worker("-P", pool, "-c", "2")
+    worker.says(" ready.")
     sums = [tasks.add.delay(number, 1) for number in range(20)]
     naps = [tasks.nap_async.delay(0.01) for _ in range(5)]
     assert [result.get(timeout=50) for result in sums] == list(range(1, 21))
