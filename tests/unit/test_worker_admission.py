@@ -115,7 +115,7 @@ def test_a_task_over_its_rate_waits_for_its_token() -> None:
     assert len(requests) == 1
     assert verdict.answer is Answer.LIMITED
     assert verdict.until is not None
-    assert timedelta(seconds=58) < verdict.until - clock.now() <= timedelta(seconds=60)
+    assert timedelta(seconds=30) < verdict.until - clock.now() <= timedelta(seconds=60)
 
 
 def test_a_rate_that_cant_be_read_limits_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,7 +148,7 @@ def test_a_message_that_waits_for_a_worker_is_looked_at_soon_again(waited: float
     _, (verdict,) = admission(unknown_grace=10.0).admit([seen_first(waited)])
     assert verdict.since is None
     assert verdict.until is not None
-    assert abs((verdict.until - clock.now()).total_seconds() - pause) < 0.3
+    assert pause - 0.9 < (verdict.until - clock.now()).total_seconds() <= pause
 
 
 def test_the_grace_of_an_unknown_task_ends() -> None:
