@@ -12,6 +12,7 @@ from django_tasks.canvas.chords import LAST_STEPS, TAKEN_BY_CHAINS, chord, drop_
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.texts import shortened
+from django_tasks.canvas.wire import part_of
 from django_tasks.conf import settings
 from django_tasks.result.family import family_after, first_of
 from django_tasks.states import IGNORED, REJECTED
@@ -55,7 +56,7 @@ class chain(Signature[Any]):
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "chain":
         """Make a chain from its wire form."""
-        made = cls.of(d["kwargs"]["tasks"], **(d.get("options") or {}))
+        made = cls.of(part_of(d, "tasks"), **(d.get("options") or {}))
         made.args = tuple(d.get("args") or ())
         made.immutable = bool(d.get("immutable", False))
         return made

@@ -9,7 +9,7 @@ from django_tasks.canvas.groups import group
 from django_tasks.canvas.optionvalues import fit_link
 from django_tasks.canvas.signatures import Signature, maybe_signature, member_of, members_of
 from django_tasks.canvas.texts import chord_text
-from django_tasks.canvas.wire import merge_options
+from django_tasks.canvas.wire import merge_options, part_of
 from django_tasks.conf import settings
 from django_tasks.messages import new_id
 from django_tasks.result import GroupResult
@@ -48,8 +48,10 @@ class chord(Signature[Any]):
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "chord":
         """Make a chord from its wire form."""
+        header = part_of(d, "header")
         more = dict(d["kwargs"])
-        header, body = more.pop("header", ()), more.pop("body", None)
+        del more["header"]
+        body = more.pop("body", None)
         frozen = isinstance(header, Mapping) and (header.get("options") or {}).get("task_id")
         made = cls(() if frozen else header, body, args=d.get("args"), kwargs=more, **(d.get("options") or {}))
         if frozen:

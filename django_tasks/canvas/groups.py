@@ -8,7 +8,7 @@ from django_tasks.canvas.dispatch import note_child, sending
 from django_tasks.canvas.optionvalues import fit_link
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.texts import shortened
-from django_tasks.canvas.wire import merge_options
+from django_tasks.canvas.wire import merge_options, part_of
 from django_tasks.client import undisturbed
 from django_tasks.conf import settings
 from django_tasks.messages import new_id
@@ -29,7 +29,7 @@ class group(Signature[list[Any]]):
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "group":
         """Make a group from its wire form."""
-        made = cls([maybe_signature(task) for task in d["kwargs"]["tasks"]], **(d.get("options") or {}))
+        made = cls([maybe_signature(task) for task in part_of(d, "tasks")], **(d.get("options") or {}))
         made.args = tuple(d.get("args") or ())
         return made
 

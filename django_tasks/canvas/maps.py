@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import Signature, maybe_signature, member_of, signature
-from django_tasks.canvas.wire import copy_options, merge_options
+from django_tasks.canvas.wire import copy_options, merge_options, part_of
 
 
 class OverItems(Signature[list[Any]]):
@@ -28,7 +28,7 @@ class Mapped(OverItems):
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "Mapped":
         """Make it from its wire form."""
-        return cls(d["kwargs"]["task"], d["kwargs"]["it"], **(d.get("options") or {}))
+        return cls(part_of(d, "task"), part_of(d, "it"), **(d.get("options") or {}))
 
     def __init__(self, task: Any, it: Iterable[Any], **options: Any) -> None:
         options.pop("app", None)
@@ -81,7 +81,7 @@ class chunks(OverItems):
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "chunks":
         """Make it from its wire form."""
-        return cls(d["kwargs"]["task"], d["kwargs"]["it"], d["kwargs"]["n"], **(d.get("options") or {}))
+        return cls(part_of(d, "task"), part_of(d, "it"), part_of(d, "n"), **(d.get("options") or {}))
 
     @classmethod
     def apply_chunks(cls, task: Any, it: Iterable[Any], n: int, app: Any = None) -> Any:

@@ -96,6 +96,17 @@ def copy_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if name == "chord" or isinstance(value, str | int) else deepcopy(value) for name, value in options.items()}
 
 
+def part_of(wire: Mapping[str, Any], name: str) -> Any:
+    """Return one of the things that a workflow in the form of a dictionary is made of. TypeError where it is not in there."""
+    try:
+        return wire["kwargs"][name]
+    except (KeyError, TypeError):
+        raise TypeError(
+            f"a signature of the kind {wire.get('subtask_type')!r}, in the form of a dictionary, has {name!r} among its 'kwargs';"
+            f" this has none: {dict(wire)!r:.200}"
+        ) from None
+
+
 def merge_options(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Lay the options of a call over a signature's own; what chords and stamps depend on stays."""
     if not own:

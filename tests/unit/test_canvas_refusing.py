@@ -50,3 +50,20 @@ def test_what_are_no_named_arguments(add, kwargs):
 def test_what_are_arguments():
     """As in Celery, whatever can be gone through, and pairs for a dictionary."""
     assert signature("t.add", args=range(2), kwargs=[("y", 1)]) == signature("t.add", args=(0, 1), kwargs={"y": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs", "missing"),
+    [
+        ("chain", {}, "tasks"),
+        ("group", {}, "tasks"),
+        ("chord", {"body": None}, "header"),
+        ("xmap", {"it": [1]}, "task"),
+        ("chunks", {"task": "t", "it": [1]}, "n"),
+        ("chain", None, "tasks"),
+    ],
+)
+def test_a_workflow_as_a_dictionary_without_its_parts_is_refused(kind, kwargs, missing):
+    """What is missing is named; it was a KeyError from the inside."""
+    with pytest.raises(TypeError, match=rf"{kind}.* has '{missing}' among its 'kwargs'; this has none"):
+        signature({"task": f"celery.{kind}", "subtask_type": kind, "kwargs": kwargs})
