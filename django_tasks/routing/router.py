@@ -53,7 +53,11 @@ class Router:
         found = []
         for m in messages:
             key = (m.task, m.queue, m.exchange, m.routing_key, m.priority, m.serializer, m.compression)
-            destination = known.get(key)
+            try:
+                destination = known.get(key)
+            except TypeError:
+                _refuse_unhashable(m)
+                raise
             if destination is None:
                 if len(known) >= _MOST_CACHED:
                     known.clear()
@@ -139,6 +143,14 @@ def reset() -> None:
 def _name_of(queue: Any) -> str | None:
     name: str | None = getattr(queue, "name", queue)
     return name
+
+
+def _refuse_unhashable(message: TaskMessage) -> None:
+    # A list, for instance, where a name or a number belongs.
+    if not isinstance(message.queue, str):
+        check_name(message.queue)
+    if message.priority is not None:
+        _check_priority(message.priority)
 
 
 def _first(*values: Any) -> Any:

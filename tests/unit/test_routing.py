@@ -290,3 +290,16 @@ def test_the_router_follows_the_settings():
         assert route(routing.current(), "x") == Destination(queue="mine", exchange="", routing_key="mine", priority=4)
         assert route(routing.current()).queue == "routed"
     assert route(routing.current()).queue == "default"
+
+
+@pytest.mark.parametrize("queue", [[], ["a"], {"name": "a"}])
+def test_what_can_be_no_queue_is_refused_by_its_value(queue):
+    """Options come from anywhere; a list was «unhashable type»."""
+    with pytest.raises(ValueError, match="is no name for a queue: it must be text"):
+        Router().destinations([TaskMessage(id="1", task="x", queue=queue)])
+
+
+def test_what_can_be_no_priority_is_refused_by_its_value():
+    """As a number that is out of range."""
+    with pytest.raises(ValueError, match=r"the priority \[\] must be a whole number"):
+        Router().destinations([TaskMessage(id="1", task="x", priority=[])])
