@@ -147,8 +147,9 @@ def _name_of(queue: Any) -> str | None:
 
 def _refuse_unhashable(message: TaskMessage) -> None:
     # A list, for instance, where a name or a number belongs.
-    if not isinstance(message.queue, str):
-        check_name(message.queue)
+    queue: Any = message.queue
+    if not isinstance(queue, str):
+        check_name(queue)
     if message.priority is not None:
         _check_priority(message.priority)
 
