@@ -162,9 +162,8 @@ def _dumps_by_kombu(value: Any, serializer: str) -> tuple[bytes, str, str]:
         content_type, content_encoding, body = _serialization().dumps(value, serializer=serializer)
     except SerializerNotInstalled as error:
         raise EncodeError(_missing("serializer", serializer, available())) from error
-    except SoftTimeLimitExceeded:
-        raise
     except Exception as error:
+        _unwrap_limit(error)
         raise EncodeError(f"can't be serialized as {serializer}: {error}; the value is {_quote(value)}") from error
     return body.encode() if isinstance(body, str) else body, content_type, content_encoding
 
@@ -173,10 +172,16 @@ def _loads_by_kombu(body: bytes | str, content_type: str, content_encoding: str)
     try:
         # The accept list has been applied; kombu's own would refuse what the project allowed.
         return _serialization().loads(body, content_type, content_encoding, accept={content_type})
-    except SoftTimeLimitExceeded:
-        raise
     except Exception as error:
+        _unwrap_limit(error)
         raise DecodeError(f"a body of content type {content_type!r} can't be read: {error}; it begins with {_quote(body)}") from error
+
+
+def _unwrap_limit(error: Exception) -> None:
+    # kombu wraps whatever was raised while it encoded or decoded; a limit is to reach the task as it is.
+    for limit in (error, *error.args[:1]):
+        if isinstance(limit, SoftTimeLimitExceeded):
+            raise limit from None
 
 
 def _compress(body: bytes, compression: str) -> tuple[bytes, str]:

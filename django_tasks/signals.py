@@ -1,7 +1,7 @@
 """Celery's signals, as Django signals: receivers watch, they change nothing. What changes things is ``middleware``.
 
 ``connect`` is a call, a bare decorator, or a decorator with ``sender=``. A receiver is kept until it is disconnected, and
-one that raises is logged and never disturbs the task, the caller or the worker.
+one that raises is logged and never disturbs the task, the caller or the worker. A soft time limit that ends meanwhile reaches the task.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
+
+from django_tasks.timelimits import let_pass
 
 logger = logging.getLogger("django_tasks.signals")
 
@@ -176,6 +178,7 @@ def _call(signal: TaskSignal, receiver: Callable[..., Any], arguments: dict[str,
     try:
         return receiver(signal=signal, **arguments)
     except Exception as error:
+        let_pass(error)
         logger.exception("The receiver %s of the signal %s raised; the others are called all the same", _name(receiver), signal.name)
         return error
 
@@ -184,6 +187,7 @@ async def _acall(signal: TaskSignal, receiver: Callable[..., Any], arguments: di
     try:
         return await receiver(signal=signal, **arguments)
     except Exception as error:
+        let_pass(error)
         logger.exception("The receiver %s of the signal %s raised; the others are called all the same", _name(receiver), signal.name)
         return error
 

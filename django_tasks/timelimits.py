@@ -37,6 +37,18 @@ def soft_limit(seconds: float | None) -> AbstractContextManager[Any]:
     return _ThreadLimit(seconds)
 
 
+def let_pass(error: Exception) -> None:
+    """Raise an error that is a limit's, in a block with a limit: for code that catches and logs what others raise."""
+    if isinstance(error, SoftTimeLimitExceeded) and _is_limited():
+        raise error
+
+
+def _is_limited() -> bool:
+    if getattr(_opened, "innermost", None) is not None:
+        return True
+    return _AlarmLimit.innermost is not None and threading.get_ident() == threading.main_thread().ident
+
+
 # ------------------------------------------------------------------------------------------------------ the main thread
 
 
@@ -121,10 +133,14 @@ def _on_alarm(_signum: int, frame: FrameType | None) -> None:
 # --------------------------------------------------------------------------------------------------------- other threads
 
 
+#: The innermost open limit of each thread, ``innermost``.
+_opened: Final = threading.local()
+
+
 class _ThreadLimit:
     """A limit in a thread that is not the main one."""
 
-    __slots__ = ("_seconds", "deadline", "fired", "thread")
+    __slots__ = ("_outer", "_seconds", "deadline", "fired", "thread")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -133,14 +149,17 @@ class _ThreadLimit:
 
     def __enter__(self) -> None:
         self.deadline = monotonic() + self._seconds
+        self._outer, _opened.innermost = getattr(_opened, "innermost", None), self
         try:
             _watch.add(self)
         except BaseException:
+            _opened.innermost = self._outer
             # The exception of an outer limit: without this, ours would be raised later, in code that is none of its.
             _watch.remove(self)
             raise
 
     def __exit__(self, *_exc_info: object) -> None:
+        _opened.innermost = self._outer
         _watch.remove(self)
 
 

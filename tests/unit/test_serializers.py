@@ -10,8 +10,10 @@ import pytest
 from django.utils.functional import lazystr
 from kombu.utils import json as kombu_json
 
-from django_tasks.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured
+from django_tasks import clock
+from django_tasks.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured, SoftTimeLimitExceeded
 from django_tasks.serializers import accepted_types, available, available_compressions, dumps, dumps_json, loads, loads_json, serializer_of
+from django_tasks.timelimits import soft_limit
 
 PLAIN = {"text": "Grüße \u2028 \x00", "number": 1.5, "none": None, "list": [1, [2, {"a": True}]], "empty": {}}
 TYPED = [
@@ -184,6 +186,36 @@ def test_bodies_of_other_types_that_cant_be_read(content_type, body):
     """A broken body of any accepted type is a DecodeError that names the type."""
     with pytest.raises(DecodeError, match=content_type):
         loads(body, content_type, "utf-8", accept=[content_type])
+
+
+class SlowToWrite:
+    """Takes long to be pickled."""
+
+    def __reduce__(self):
+        spin()
+
+
+def spin():
+    """Run into the limit."""
+    until = clock.monotonic() + 10
+    while clock.monotonic() < until:
+        pass
+
+
+class SlowToRead:
+    """Takes long to be read."""
+
+    def __reduce__(self):
+        return spin, ()
+
+
+def test_a_soft_time_limit_is_no_fault_of_the_value():
+    """One that ends while kombu encodes or decodes reaches the task, and is neither EncodeError nor DecodeError."""
+    with pytest.raises(SoftTimeLimitExceeded), soft_limit(0.05):
+        dumps(SlowToWrite(), "pickle")
+    payload = dumps(SlowToRead(), "pickle")
+    with pytest.raises(SoftTimeLimitExceeded), soft_limit(0.05):
+        loads(payload.body, payload.content_type, payload.content_encoding, accept=["pickle"])
 
 
 def test_a_body_that_cant_be_decompressed():

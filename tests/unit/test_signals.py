@@ -4,14 +4,17 @@ import asyncio
 import functools
 import gc
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from celery import signals as celery_signals
 from celery.utils.dispatch import Signal as CelerySignal
 from django.dispatch import Signal, receiver
 
-from django_tasks import signals
+from django_tasks import clock, signals
+from django_tasks.exceptions import SoftTimeLimitExceeded
 from django_tasks.signals import TaskSignal
+from django_tasks.timelimits import soft_limit
 
 
 class FakeTask:
@@ -176,6 +179,48 @@ def test_an_error_in_a_receiver_is_logged_and_disturbs_nobody(signal, caplog):
     assert "broken" in caplog.text
     assert "probe" in caplog.text
     assert "oops" in caplog.text
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_soft_time_limit_reaches_the_task(signal, is_async, in_thread):
+    """One that ends while a receiver runs is the task's, not the receiver's."""
+
+    def slow(**kwargs):
+        until = clock.monotonic() + 10
+        while clock.monotonic() < until:
+            pass
+
+    async def slow_async(**kwargs):
+        slow()
+
+    def block():
+        with pytest.raises(SoftTimeLimitExceeded), soft_limit(0.05):
+            signal.send("x")
+        return True
+
+    signal.connect(slow_async if is_async else slow)
+    if not in_thread:
+        assert block()
+        return
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(block).result(30)
+
+
+def test_a_limit_of_others_is_an_error_like_any(signal, caplog):
+    """A receiver of task_failure that raises what it was given, a limit that has ended, disturbs nobody."""
+
+    def raises(exception, **kwargs):
+        raise exception
+
+    signal.connect(raises)
+    with soft_limit(30):
+        pass
+    with ThreadPoolExecutor(1) as threads:
+        responses = threads.submit(signal.send, "x", exception=SoftTimeLimitExceeded()).result(30)
+    responses += signal.send("x", exception=SoftTimeLimitExceeded())
+    assert [type(response) for _, response in responses] == [SoftTimeLimitExceeded] * 2
+    assert caplog.text.count("raised; the others are called all the same") == 2
 
 
 def test_a_partial_that_raises_has_a_name(signal, caplog):

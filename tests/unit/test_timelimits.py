@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from django_tasks import timelimits
+from django_tasks import Task, shared_task, timelimits
 from django_tasks.exceptions import SoftTimeLimitExceeded
+from django_tasks.registry import registry
 from django_tasks.timelimits import soft_limit
 
 
@@ -262,3 +263,30 @@ def test_limits_work_in_a_forked_process():
 def _expect_limit():
     with pytest.raises(SoftTimeLimitExceeded), soft_limit(0.05):
         spin(10)
+
+
+@pytest.mark.parametrize("name", ["on_failure", "after_return", "on_retry"])
+def test_a_limit_around_an_eager_task_reaches_who_runs_it(run, name):
+    """It is not kept by a handler of that task that runs when the limit ends."""
+
+    class Slow(Task):
+        def handle(self, *arguments):
+            spin(10)
+
+    setattr(Slow, name, Slow.handle)
+
+    @shared_task(name="tests.timelimits.eager", base=Slow, bind=True, default_retry_delay=0)
+    def eager(self):
+        if name == "on_retry":
+            raise self.retry()
+        if name == "on_failure":
+            raise ValueError("on purpose")
+
+    def block():
+        with pytest.raises(SoftTimeLimitExceeded), soft_limit(0.05):
+            eager.apply().get()
+
+    try:
+        run(block)
+    finally:
+        registry.unregister("tests.timelimits.eager")
