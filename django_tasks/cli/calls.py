@@ -7,6 +7,7 @@ from typing import Any
 
 from django_tasks import clock, result_backends, states
 from django_tasks.application import app
+from django_tasks.canvas.calls import refuse_misplaced
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.cli.watching import watch
 from django_tasks.exceptions import TaskError, TimeoutError
@@ -94,9 +95,13 @@ def _send(name: str, options: Mapping[str, Any]) -> Any:
     chosen = ("queue", "countdown", "eta", "expires", "priority")
     sending = {option: options[option] for option in chosen if options.get(option) is not None}
     task = registry.find(name)
+    if task is None and not options.get("force"):
+        raise Failure(_unknown(name))
+    try:
+        refuse_misplaced(name, sending)
+    except TypeError as error:
+        raise Failure(f"{name!r:.300} was not sent: {error}") from error
     if task is None:
-        if not options.get("force"):
-            raise Failure(_unknown(name))
         return _forced(name, args, kwargs, sending)
     try:
         return task.apply_async(args, kwargs, **sending)

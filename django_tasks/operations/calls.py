@@ -124,14 +124,17 @@ def revoke_stamp(name: str, value: Any, *, by: str, terminate: bool = False) -> 
 
 def nearest_task(name: str) -> str | None:
     """Name the registered task that ``name`` was probably meant to be."""
-    names = list(registry)
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if found:
-        return found[0]
-    # People leave the package away: the last part alone tells most.
-    ends = {known.rpartition(".")[2]: known for known in names}
-    near = difflib.get_close_matches(name.rpartition(".")[2], list(ends), n=1, cutoff=0.6)
-    return ends[near[0]] if near else None
+    found: dict[str, float] = {}
+    for known in registry:
+        # Names of one package are all alike: the last part tells most. And people leave the package away.
+        whole, last = _likeness(name, known), _likeness(name.rpartition(".")[2], known.rpartition(".")[2])
+        if last >= 0.75 or (last >= 0.6 and whole >= 0.75):
+            found[known] = whole + last
+    return max(found, key=found.__getitem__, default=None)
+
+
+def _likeness(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name, other).ratio()
 
 
 class BadArguments(TaskError):

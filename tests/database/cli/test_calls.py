@@ -75,6 +75,7 @@ def test_call_takes_times():
         (["-a", "[1]"], "wrong arguments for"),
         (["-a", "[1, 2]", "--queue", "django_tasks.parked"], "was not sent: 'django_tasks.parked' is no name for a queue"),
         (["-a", "[1, 2]", "--priority", "1000"], "was not sent: the priority 1000 must be"),
+        (["-a", "[1, 2]", "--countdown", "1e18"], "was not sent: tests.sampleapp.tasks.add: countdown takes a number of seconds"),
     ],
 )
 def test_call_points_at_wrong_arguments(arguments, says):
@@ -107,6 +108,15 @@ def test_call_names_the_nearest_task(name):
     assert status == 1
     assert f"did you mean '{ADD}'" in text
     assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["no.such", "shop.tasks.pack", "tests.sampleapp.tasks.refund"])
+def test_call_names_no_task_that_only_lies_beside(name):
+    """Where no name is like it, none is suggested: those of one package are alike in all but their last part."""
+    status, text = refusal("call", name)
+    assert status == 1
+    assert "did you mean" not in text
+    assert "`tasks list` shows those there are" in text
 
 
 def test_call_with_force_sends_an_unknown_task():
