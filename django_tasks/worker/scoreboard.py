@@ -13,12 +13,13 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-# running, started, deadline (0: none), tag, task id, who waits for it
-_LINE: Final = struct.Struct("<?xxxxxxxdd64s256s512s")
+# running; started, deadline (0: none), how long the texts are, tag, task id, who waits for it: two ids. An id has up to 255 characters
+# of up to 4 bytes, and some brokers' tags end with up to 42 characters of it.
+_LINE: Final = struct.Struct("<?xxxxxxxddHHH256s1024s2048s")
 # last fetch, finished tasks
 _HEAD: Final = struct.Struct("<dq")
 _HEAD_SIZE: Final = 64
-_TAG: Final = struct.Struct("<dd64s256s512s")
+_TEXTS: Final = struct.Struct("<ddHHH256s1024s2048s")
 _RUNNING: Final = struct.Struct("<?")
 
 
@@ -48,9 +49,8 @@ class Block:
     def begin(self, slot: int, task_id: str, tag: str, started: float, deadline: float | None, awaited: str = "") -> None:
         """Note that the slot runs this task now."""
         at = self._line(slot)
-        # Strangers' ids hold any characters, halves of surrogate pairs among them.
-        task, part = task_id.encode("utf-8", "surrogatepass")[:256], awaited.encode("utf-8", "surrogatepass")[:512]
-        _TAG.pack_into(self._memory, at + 8, started, deadline or 0.0, tag.encode()[:64], task, part)
+        mark, task, part = _raw(tag)[:256], _raw(task_id)[:1024], _raw(awaited)[:2048]
+        _TEXTS.pack_into(self._memory, at + 8, started, deadline or 0.0, len(mark), len(task), len(part), mark, task, part)
         _RUNNING.pack_into(self._memory, at, True)
 
     def end(self, slot: int) -> None:
@@ -61,9 +61,11 @@ class Block:
         """Return what runs now."""
         found = []
         for slot in range(self.slots):
-            busy, started, deadline, tag, task_id, awaited = _LINE.unpack_from(self._memory, self._line(slot))
-            if busy:
-                found.append(Line(slot, _text(task_id), _text(tag), started, deadline or None, _text(awaited)))
+            at = self._line(slot)
+            # A line is long, and most of them may be free.
+            if self._memory[at]:
+                started, deadline, m, t, p, tag, task_id, awaited = _TEXTS.unpack_from(self._memory, at + 8)
+                found.append(Line(slot, _text(task_id[:t]), _text(tag[:m]), started, deadline or None, _text(awaited[:p])))
         return found
 
     def overdue(self, now: float) -> list[Line]:
@@ -111,8 +113,12 @@ def _block_size(slots: int) -> int:
     return _HEAD_SIZE + slots * _LINE.size
 
 
+def _raw(text: str) -> bytes:
+    # Strangers' ids hold any characters, halves of surrogate pairs among them.
+    return text.encode("utf-8", "surrogatepass")
+
+
 def _text(raw: bytes) -> str:
-    raw = raw.rstrip(b"\0")
     try:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:  # it was cut inside a character
