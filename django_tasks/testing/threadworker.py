@@ -93,13 +93,15 @@ class ThreadWorker:
             # Again and again: once it has obeyed, the consumer waits for its broker up to a second, unless it is woken.
             self._consumer.command({"do": "stop"})
             self._thread.join(_PROMPT)
+        # What it has changed of this process ends here, even if it does not.
+        if logging.getLogRecordFactory() is not self._record_factory:
+            log.remove_task_context()
+        self._opened.stop_noting()
         if self._thread.is_alive():
             running = ", ".join(f"{one.request.message.task}[{one.request.message.id}]" for one in self._child.pool.running())
             raise RuntimeError(f"the worker runs on after {timeout} s, with {running or 'nothing'}: its threads die with the process")
         self._stopped = True
         self._forwarding.__exit__(None, None, None)
-        if logging.getLogRecordFactory() is not self._record_factory:
-            log.remove_task_context()
         for connection in self._shared:
             connection.dec_thread_sharing()
         self._opened.__exit__(None, None, None)
@@ -154,11 +156,15 @@ class OpenedConnections:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        connection_created.disconnect(self._note)
+        self.stop_noting()
         for connection in self._opened:
             connection.inc_thread_sharing()
             connection.close()
             connection.dec_thread_sharing()
+
+    def stop_noting(self) -> None:
+        """Close no connection that is opened from now on."""
+        connection_created.disconnect(self._note)
 
     def _note(self, *, connection: BaseDatabaseWrapper, **_kwargs: Any) -> None:
         thread = threading.current_thread()

@@ -1,11 +1,13 @@
 """A worker in a thread of the test."""
 
+import logging
 import sqlite3
 import threading
 import time
 
 import pytest
 from django.db import connections
+from django.db.backends.signals import connection_created
 from django.test import override_settings
 
 from django_tasks import app, group, shared_task
@@ -119,8 +121,9 @@ def test_what_runs_is_finished_and_the_rest_given_back():
 
 
 def test_a_task_that_runs_on_is_named():
-    """A worker that can't stop in time says what runs."""
+    """A worker that can't stop in time says what runs, and leaves nothing behind in the process but its threads."""
     release = threading.Event()
+    before = logging.getLogRecordFactory(), len(connection_created.receivers)
     stuck = shared_task(name="tests.hold")(release.wait)
     try:
         with in_memory():
@@ -130,12 +133,14 @@ def test_a_task_that_runs_on_is_named():
             wait_until_busy(running)
             with pytest.raises(RuntimeError, match=r"runs on after 0\.2 s, with tests\.hold"):
                 running.stop(0.2)
+            after = logging.getLogRecordFactory(), len(connection_created.receivers)
             release.set()
             opened.__exit__(None, None, None)
     finally:
         from django_tasks.registry import registry
 
         registry.unregister("tests.hold")
+    assert after == before
     assert ours() == set()
 
 
