@@ -87,6 +87,14 @@ class OperatorAdmin(_ModelAdmin[_M]):
 
     # -- lists
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, or run an action. A page that asked first posts its rows in one field: Django refuses more than 1000."""
+        if request.method == "POST" and (rows := request.POST.get("confirmed_rows")):
+            chosen = request.POST.copy()
+            chosen.setlist(ACTION_CHECKBOX_NAME, [row for row in rows.split(",") if row.isdecimal()])
+            request.POST = chosen  # type: ignore[assignment]
+        return super().changelist_view(request, extra_context)
+
     def response_action(self, request: HttpRequest, queryset: "QuerySet[_M]") -> HttpResponse | None:  # type: ignore[override]
         """Run an action, on a bounded number of rows when «all» are selected."""
         if request.POST.get("select_across") == "1":
@@ -181,7 +189,6 @@ class OperatorAdmin(_ModelAdmin[_M]):
                 "media": self.media,
                 "rows": queryset,
                 "action": action,
-                "action_checkbox_name": ACTION_CHECKBOX_NAME,
                 "list_address": self.list_address(),
                 "subtitle": None,
                 **context,

@@ -1,6 +1,7 @@
 """The admin of queued messages, dead letters and queues; with which permissions."""
 
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -403,3 +404,14 @@ def test_a_broker_without_rows(admin_client, settings):
     assert admin_client.get(address("message")).status_code == 200
     admin_client.post(address("queue", "do", row.pk, "purge"), {"confirmed": "yes"})
     assert brokers.current().size("default") == 0
+
+
+def test_more_queues_are_paused_than_a_form_has_fields(admin_client):
+    """The page that asks sends all of them in one field: Django refuses a form of more than a thousand."""
+    Queue.objects.bulk_create(Queue(name=f"q{n}") for n in range(1100))
+    values = {"action": "pause", "select_across": "1", "_selected_action": [Queue.objects.first().pk], "index": 0}
+    page = admin_client.post(address("queue"), values).content.decode()
+    (rows,) = re.findall('name="confirmed_rows" value="([0-9,]+)"', page)
+    assert page.count("<input") < 10
+    admin_client.post(address("queue"), {"action": "pause", "confirmed": "yes", "confirmed_rows": rows})
+    assert Queue.objects.filter(paused_at__isnull=False).count() == 1100
