@@ -90,6 +90,9 @@ class InsideRun(Generic[R]):
 
         Raises Retry, which ends this run; ``throw=False`` returns it, and the run goes on. When ``max_retries`` is used
         up raises ``exc``, or MaxRetriesExceededError without one.
+
+        ``options`` are those of ``apply_async``, as ``queue``, ``priority`` or ``headers``. It remains the same task of the same
+        workflow: ``task_id``, ``root_id``, ``parent_id``, ``group_id`` and ``group_index`` have no effect.
         """
         request = self.request
         exc = retried_error(self.name, exc)
