@@ -191,7 +191,10 @@ class chord(Signature[Any]):
         taken = {name: merged[name] for name in _OF_THE_BODY if merged.get(name) is not None and body.options.get(name) is None}
         values = header_result.get(propagate=propagate, disable_sync_subtasks=False)
         if header_result.results:
-            taken["parent_id"] = family_after(header_result)["parent_id"]
+            after = family_after(header_result)
+            taken["parent_id"] = after["parent_id"]
+            if body.options.get("root_id") is None:
+                taken.setdefault("root_id", after["root_id"])
         result = run((values,), **taken)
         first_of(result).parent = header_result
         return result

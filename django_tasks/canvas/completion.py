@@ -19,13 +19,18 @@ from django_tasks.states import PROPAGATE_STATES
 logger = logging.getLogger("django_tasks.canvas")
 
 
-def resolve(ready: ReadyChord, last: str | None = None) -> Followups:
+def resolve(ready: ReadyChord, last: ResultMeta | None = None) -> Followups:
     """Say what a complete chord sets off: the body with the results, or, if a part failed, its failure.
 
-    ``last`` is the id of the part that completed it, which becomes the parent of the body.
+    ``last`` is the part that completed it, which becomes the parent of the body; a body that has no root yet takes that part's.
     """
     body = maybe_signature(ready.body)
-    parent_id = last or (ready.parts[-1].task_id if ready.parts else None)
+    # Where that is not known (its process died), any of them.
+    completing = last or (ready.parts[-1] if ready.parts else None)
+    parent_id = None if completing is None else completing.task_id
+    if completing is not None and completing.root_id is not None and body.options.get("root_id") is None:
+        # It was frozen where it was sent, perhaps in a task: only its parts' messages say what that belongs to.
+        body.options = {**body.options, "root_id": completing.root_id}
     failed = next((part for part in ready.parts if part.status in PROPAGATE_STATES), None)
     try:
         if failed is None:

@@ -308,10 +308,10 @@ class Completer:
         for ready in self._backend.count_chord_parts(parts):
             batch.chords[ready.group_id] = ready
             batch.claimed_at = batch.claimed_at or clock.monotonic()
-        last = {meta.group_id: meta.task_id for meta in parts if meta.group_id is not None and meta.group_id in batch.chords}
+        last = {meta.group_id: meta for meta in parts if meta.group_id is not None and meta.group_id in batch.chords}
         self._set_off([batch.chords[group_id] for group_id in last], batch, last)
 
-    def _set_off(self, chords: Sequence[ReadyChord], batch: _Batch, last: Mapping[str, str] = NOTHING) -> None:
+    def _set_off(self, chords: Sequence[ReadyChord], batch: _Batch, last: Mapping[str, ResultMeta] = NOTHING) -> None:
         failed: list[ResultMeta] = []
         for ready in chords:
             resolution = resolve(ready, last.get(ready.group_id))

@@ -145,7 +145,7 @@ class World:
             parts = [meta for meta in metas if meta.chord is not None and meta.status in READY_STATES]
             metas = []
             for ready in self.results.count_chord_parts(parts):
-                last = [part.task_id for part in parts if part.group_id == ready.group_id][-1]
+                last = [part for part in parts if part.group_id == ready.group_id][-1]
                 resolution = resolve(ready, last)
                 sent.extend(resolution.messages)
                 opened.extend(resolution.chords)

@@ -50,6 +50,23 @@ def ids_of_a_bodys_family(t: Any) -> Any:
 
 
 @gives([True, True])
+def ids_of_the_family_of_a_chord_that_a_task_sends(t: Any) -> Any:
+    found = []
+    for then in (0, 1):
+        sender, last = t.send_a_chord.delay(then).get(timeout=PATIENCE)
+        root, _, own, _ = t.AsyncResult(last).get(timeout=PATIENCE)
+        found.append(root == sender and own == last)
+    return found
+
+
+@gives([True, True])
+def ids_of_the_family_of_a_chord(t: Any) -> Any:
+    body = (t.group(t.family.s(), t.family.s()) | t.family.s()).apply_async()
+    root, parent, _, _ = body.get(timeout=PATIENCE)
+    return [root == parent, root in [part.id for part in body.parent.results]]
+
+
+@gives([True, True])
 def children_of_a_step(t: Any) -> Any:
     last = (t.add.s(1, 1) | t.double.s()).apply_async()
     _ended(last)

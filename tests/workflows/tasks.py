@@ -54,6 +54,7 @@ def declare(engine: SimpleNamespace) -> SimpleNamespace:
     _failing(task, engine)
     _retrying(task, engine)
     _replacing(task, engine, declared)
+    _sending(task, engine, declared)
     _stateful(task, engine, declared)
     return SimpleNamespace(**vars(engine), **declared)
 
@@ -223,6 +224,15 @@ def _retrying(task: Any, engine: SimpleNamespace) -> None:
     @task(autoretry_for=(Exception,), dont_autoretry_for=(KeyError,), retry_kwargs={"max_retries": 1, "countdown": 0})
     def choosy(error):
         raise {"key": KeyError, "value": ValueError}[error]("no")
+
+
+def _sending(task: Any, engine: SimpleNamespace, declared: dict[str, Any]) -> None:
+    @task(bind=True)
+    def send_a_chord(self, then=0):
+        body = [declared["family"].s() for _ in range(1 + then)]
+        header = [declared["family"].s(), declared["family"].s()]
+        sent = engine.chord(header, engine.chain(*body) if then else body[0]).apply_async()
+        return [self.request.id, sent.id]
 
 
 def _replacing(task: Any, engine: SimpleNamespace, declared: dict[str, Any]) -> None:
