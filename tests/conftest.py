@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -23,6 +23,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     pytest.exit(f"{item.nodeid} needs a service: {reason}", returncode=3)
                 item.add_marker(pytest.mark.skip(reason=reason))
         _leave_out_missing_databases(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what was logged and printed fit to be sent: a process of tests beside others ends at half a surrogate pair."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def _leave_out_missing_databases(item: pytest.Item) -> None:
