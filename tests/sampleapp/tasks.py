@@ -103,9 +103,12 @@ def busy(seconds):
     return seconds
 
 
-@shared_task
+@shared_task(acks_late=False)
 def deafen():
-    """Let this process's consumer thread hang in its next call of the broker, for ever."""
+    """Let this process's consumer thread hang in its next call of the broker, for ever.
+
+    Its message is acknowledged already: the thread may hang before it could do so, and the next process would hang, too.
+    """
     thread = next(thread for thread in threading.enumerate() if thread.name == "django_tasks-consumer")
 
     def hang(limit, timeout):

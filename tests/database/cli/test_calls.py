@@ -110,7 +110,7 @@ def test_call_names_the_nearest_task(name):
     assert not Message.objects.exists()
 
 
-@pytest.mark.parametrize("name", ["no.such", "shop.tasks.pack", "tests.sampleapp.tasks.refund"])
+@pytest.mark.parametrize("name", ["no.such", "shop.tasks.xylophone", "tests.sampleapp.tasks.quixotic"])
 def test_call_names_no_task_that_only_lies_beside(name):
     """Where no name is like it, none is suggested: those of one package are alike in all but their last part."""
     status, text = refusal("call", name)
