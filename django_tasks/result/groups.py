@@ -1,7 +1,6 @@
 """Several tasks' results together."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 from asgiref.sync import sync_to_async
@@ -11,12 +10,12 @@ from django_tasks.messages import new_id
 from django_tasks.result import joining, waiting
 from django_tasks.result.arguments import fit_id, member_of, members_of, refuse_callbacks
 from django_tasks.result.family import ResultBase, parents_of
-from django_tasks.result.revocation import revoke_stamped, revoke_tasks
+from django_tasks.result.revocation import Revocable, revoke_tasks
 from django_tasks.result.single import forget_all, group_types, result_from_tuple
 from django_tasks.result_backends.backend import ResultBackend
 
 
-class ResultSet(ResultBase):
+class ResultSet(Revocable, ResultBase):
     """A collection of results that can be waited for together: one question to the backend for all of them."""
 
     #: What ``get()`` raises when time is up.
@@ -244,36 +243,13 @@ class ResultSet(ResultBase):
         """Delete what is kept of all, and of what each of them follows."""
         forget_all(leaf for result in self.leaves() for node in (result, *parents_of(result)) for leaf in node.leaves())
 
-    def revoke(
-        self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False, timeout: float | None = None
-    ) -> None:
-        """Keep all from running; with ``terminate`` stop those that run. See ``AsyncResult.revoke``."""
-        del connection
+    def _revoke(self, *, terminate: bool, signal: str | None) -> None:
         leaves = list(self.leaves())
         for backend, named in waiting.by_backend(leaf for leaf in leaves if leaf.is_kept):
             revoke_tasks(list(named), terminate=terminate, signal=signal, backend=backend)
         for leaf in leaves:
             if not leaf.is_kept:
                 leaf.revoke()
-        if wait:
-            with suppress(exceptions.TimeoutError):
-                self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
-
-    def revoke_by_stamped_headers(
-        self,
-        headers: Mapping[str, Any] | Iterable[str],
-        connection: Any = None,
-        terminate: bool = False,
-        signal: str | None = None,
-        wait: bool = False,
-        timeout: float | None = None,
-    ) -> None:
-        """Keep every task from running that has one of these stamps, in this group or not: ``app.control.revoke_by_stamped_headers``."""
-        del connection
-        revoke_stamped(headers, terminate=terminate, signal=signal)
-        if wait:
-            with suppress(exceptions.TimeoutError):
-                self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
 
     def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None, weak: bool = False) -> Self:
         """Call ``callback(self)`` once all have succeeded, else ``on_error(self)``: now, or when a later reading notices."""

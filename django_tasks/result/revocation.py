@@ -1,6 +1,7 @@
 """Keeping tasks from running."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from signal import Signals
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from django.utils import timezone
 
 from django_tasks import clock, result_backends, states
 from django_tasks.dbaccess import trying_again
-from django_tasks.exceptions import TaskRevokedError
+from django_tasks.exceptions import TaskRevokedError, TimeoutError
 from django_tasks.result.arguments import LONGEST_ID, is_id
 from django_tasks.result.family import ResultBase
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
@@ -20,6 +21,48 @@ from django_tasks.serializers import dumps_json
 
 #: Of tasks in these states nothing has happened yet that could still end otherwise.
 _NOT_RUNNING = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
+
+
+class Revocable:
+    """The part of results of one task and of several that is about keeping these from running."""
+
+    def revoke(
+        self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False, timeout: float | None = None
+    ) -> None:
+        """Keep the task, or all of them, from running; with ``terminate`` stop what runs.
+
+        Workers heed it within a second or two, also ones that start later. ``signal`` is kept for the record: a
+        process is always killed. ``wait`` waits until all are ready, ``timeout`` seconds at most (1 if None).
+        """
+        del connection
+        self._revoke(terminate=terminate, signal=signal)
+        if wait:
+            self._await_end(timeout)
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any] | Iterable[str],
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Keep every task from running that has one of these stamps, of this result or not; see ``app.control.revoke_by_stamped_headers``.
+
+        ``wait`` waits until this result is ready, ``timeout`` seconds at most (1 if None).
+        """
+        del connection
+        revoke_stamped(headers, terminate=terminate, signal=signal)
+        if wait:
+            self._await_end(timeout)
+
+    def _revoke(self, *, terminate: bool, signal: str | None) -> None:
+        raise NotImplementedError
+
+    def _await_end(self: Any, timeout: float | None) -> None:
+        with suppress(TimeoutError):
+            self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
 
 
 def revoke_tasks(

@@ -1,7 +1,6 @@
 """One task's result: its state, its value, and what came of it."""
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from django_tasks.result import joining, waiting
 from django_tasks.result.arguments import fit_id, refuse_callbacks, refuse_interval
 from django_tasks.result.details import Details, extension
 from django_tasks.result.family import Family, ResultBase, parents_of
-from django_tasks.result.revocation import revoke_tasks
+from django_tasks.result.revocation import Revocable, revoke_tasks
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 from django_tasks.result_backends.encoding import decode
 
@@ -24,7 +23,7 @@ group_types: list[Callable[..., Any]] = []
 _UNREAD: Final = object()
 
 
-class AsyncResult(Details, Family, ResultBase, Generic[R]):
+class AsyncResult(Details, Family, Revocable, ResultBase, Generic[R]):
     """Stands for a task by its id; knows nothing else until it is asked.
 
     A task of which nothing is kept is PENDING: it waits, or was never sent, or has been forgotten (``exists()`` says
@@ -292,38 +291,8 @@ class AsyncResult(Details, Family, ResultBase, Generic[R]):
         """Know nothing any more; the next reading asks the backend."""
         self._meta, self._decoded = None, _UNREAD
 
-    def revoke(
-        self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False, timeout: float | None = None
-    ) -> None:
-        """Keep the task from running; with ``terminate`` stop it if it runs.
-
-        Workers heed it within a second or two, also ones that start later. ``signal`` is kept for the record: a
-        process is always killed. ``wait`` waits until the task is ready, ``timeout`` seconds at most (1 if None).
-        """
-        del connection
+    def _revoke(self, *, terminate: bool, signal: str | None) -> None:
         revoke_tasks([self.id], terminate=terminate, signal=signal, backend=self.backend)
-        if wait:
-            with suppress(exceptions.TimeoutError):
-                self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
-
-    def revoke_by_stamped_headers(
-        self,
-        headers: Mapping[str, Any] | Iterable[str],
-        connection: Any = None,
-        terminate: bool = False,
-        signal: str | None = None,
-        wait: bool = False,
-        timeout: float | None = None,
-    ) -> None:
-        """Keep every task from running that has one of these stamps, this one or not; see ``app.control.revoke_by_stamped_headers``.
-
-        ``wait`` waits until this task is ready, ``timeout`` seconds at most (1 if None).
-        """
-        options: dict[str, Any] = {} if signal is None else {"signal": signal}
-        self.app.control.revoke_by_stamped_headers(headers, connection=connection, terminate=terminate, **options)
-        if wait:
-            with suppress(exceptions.TimeoutError):
-                self.get(timeout=1 if timeout is None else timeout, propagate=False, disable_sync_subtasks=False)
 
     # ---- what came of it
 

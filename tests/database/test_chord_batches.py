@@ -1,11 +1,13 @@
 """Many chords in one call: what that costs a database, and what of it is particular to one."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
+from django_tasks import states
 from django_tasks.messages import new_id
 from django_tasks.models import ChordCounter, ChordPart
 from django_tasks.result_backends.backend import NewChord
@@ -117,3 +119,23 @@ def apply(backend, mine, found) -> None:
             ready = [each.group_id for each in backend.count_chord_parts(some)]
             backend.close_chords(ready)
         found.extend(ready)
+
+
+@everywhere
+def test_a_failure_that_was_taken_back_before_it_was_counted(backend):
+    """Its part runs again: the body waits for that, and is not called with what is not there. The other chord is not held up."""
+    again, lost = new_id(), new_id()
+    backend.open_chords([NewChord(group_id, 2, BODY) for group_id in (again, lost)])
+    well = part(again, 0)
+    # A worker stores and counts in two steps; «run again and go on» comes in between.
+    failed, gone = (replace(part(group_id, 1), status=states.FAILURE) for group_id in (again, lost))
+    backend.store([well, failed, gone])
+    assert backend.count_chord_parts([well]) == []
+    assert backend.reopen([failed.task_id], {again: [well.task_id, failed.task_id]}) == 1
+    assert [ready.group_id for ready in backend.count_chord_parts([failed, gone])] == [lost]
+    assert backend.count_chord_parts([failed]) == []
+    repeated = part(again, 1, task_id=failed.task_id)
+    backend.store([repeated])
+    (ready,) = backend.count_chord_parts([repeated])
+    assert [each.status for each in ready.parts] == [states.SUCCESS, states.SUCCESS]
+    assert None not in [decode(each) for each in ready.parts]

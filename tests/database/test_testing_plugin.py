@@ -134,27 +134,8 @@ def test_the_projects_own_broker():
     )
 
 
-def test_a_suite_written_for_celery(project, pytester):
-    """Celery's fixtures and its marker are there, with their overrides in conftest.py."""
-    pytester.makeconftest(
-        """
-import pytest
-
-@pytest.fixture(scope="session")
-def celery_config():
-    return {"broker_url": "memory://", "result_backend": "cache+memory://", "task_default_queue": "tests"}
-
-@pytest.fixture(scope="session")
-def celery_worker_parameters():
-    return {"queues": ("tests",), "shutdown_timeout": 5, "perform_ping_check": False}
-
-@pytest.fixture(scope="session")
-def celery_enable_logging():
-    return True
-"""
-    )
-    project(
-        """
+#: A suite as Celery's guide has it.
+CELERYS_SUITE = """
 def test_app(celery_app):
     assert celery_app.conf.task_default_queue == "tests"
     assert celery_app.conf.broker_url.startswith("memory://")
@@ -195,9 +176,29 @@ class TestSession:
 
     def test_other(self, celery_includes, celery_worker_pool, celery_parameters, use_celery_app_trap):
         assert (celery_includes, celery_worker_pool, celery_parameters, use_celery_app_trap) == ((), "solo", {}, False)
-""",
-        passed=8,
+"""
+
+
+def test_a_suite_written_for_celery(project, pytester):
+    """Celery's fixtures and its marker are there, with their overrides in conftest.py."""
+    pytester.makeconftest(
+        """
+import pytest
+
+@pytest.fixture(scope="session")
+def celery_config():
+    return {"broker_url": "memory://", "result_backend": "cache+memory://", "task_default_queue": "tests"}
+
+@pytest.fixture(scope="session")
+def celery_worker_parameters():
+    return {"queues": ("tests",), "shutdown_timeout": 5, "perform_ping_check": False}
+
+@pytest.fixture(scope="session")
+def celery_enable_logging():
+    return True
+"""
     )
+    project(CELERYS_SUITE, passed=8)
 
 
 #: A suite's conftest.py that says all that Celery's fixtures can be told.

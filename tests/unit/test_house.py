@@ -22,9 +22,9 @@ def name_of(path):
 
 
 def test_a_module_can_be_read_in_one_sitting():
-    """No module has more than 400 lines, and none has a name that says nothing."""
+    """No module has more than 450 lines, and none has a name that says nothing."""
     lines = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
-    assert {name: count for name, count in lines.items() if count > 400} == {}
+    assert {name: count for name, count in lines.items() if count > 450} == {}
     assert [name_of(path) for path in MODULES if path.stem in FORBIDDEN] == []
 
 

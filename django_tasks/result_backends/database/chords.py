@@ -64,6 +64,7 @@ def _count(alias: str, parts: Mapping[str, Sequence[ResultMeta]]) -> list[ReadyC
     # First the counters' locks, so that of two workers with the last two parts the second one sees both. Left out are
     # those whose bodies were sent or have failed, and those that are nobody's.
     held = chordrows.hold(connection, parts)
+    parts = _without_those_taken_back(alias, {chord.group_id: parts[chord.group_id] for chord in held})
     done = chordrows.counted(
         connection, held, {chord.group_id: {part.task_id: part for part in parts[chord.group_id]}.values() for chord in held}
     )
@@ -79,6 +80,18 @@ def _count(alias: str, parts: Mapping[str, Sequence[ResultMeta]]) -> list[ReadyC
     changed = {chord.id: done[chord.group_id] for chord in held if chord.id in ready or done[chord.group_id] != chord.done}
     chordrows.write(connection, changed, ready, _patience())
     return list(ready.values())
+
+
+def _without_those_taken_back(alias: str, parts: Mapping[str, Sequence[ResultMeta]]) -> Mapping[str, Sequence[ResultMeta]]:
+    """Leave out failures that were taken back after they had been stored: those parts run again, and count when they end.
+
+    Whoever takes one back needs the counter that is held here, so what is read now stays so until it is counted.
+    """
+    failed = {part.task_id for some in parts.values() for part in some if part.status != states.SUCCESS}
+    again = {meta.task_id for meta in fetch(alias, failed) if meta.status not in states.READY_STATES}
+    if not again:
+        return parts
+    return {group_id: [part for part in some if part.task_id not in again] for group_id, some in parts.items()}
 
 
 def _collected(alias: str, chords: Sequence[chordrows.Held], fresh: Sequence[ResultMeta] = ()) -> dict[str, ReadyChord]:
