@@ -94,18 +94,18 @@ def test_what_results_have_in_common(backend):
 
 
 def test_revoking_by_stamps_is_a_command(backend, monkeypatch):
-    """revoke_by_stamped_headers gives its arguments to app.control; ``wait`` waits for this task, but not for ever."""
+    """revoke_by_stamped_headers hands on its arguments; ``wait`` waits for this task, but not for ever."""
     told = []
-    monkeypatch.setattr(app, "control", type("Control", (), {"revoke_by_stamped_headers": lambda _self, *a, **k: told.append((a, k))})())
+    monkeypatch.setattr("django_tasks.result.revocation.revoke_stamped", lambda *a, **k: told.append((a, k)))
     result = AsyncResult("a")
     result.revoke_by_stamped_headers({"tenant": ["x"]}, terminate=True, signal="SIGKILL", wait=True, timeout=0.01)
     result.revoke_by_stamped_headers({"tenant": "y"})
     keep(backend, "a", value=1)
     result.revoke_by_stamped_headers({"tenant": "y"}, wait=True)
     assert told == [
-        (({"tenant": ["x"]},), {"connection": None, "terminate": True, "signal": "SIGKILL"}),
-        (({"tenant": "y"},), {"connection": None, "terminate": False}),
-        (({"tenant": "y"},), {"connection": None, "terminate": False}),
+        (({"tenant": ["x"]},), {"terminate": True, "signal": "SIGKILL"}),
+        (({"tenant": "y"},), {"terminate": False, "signal": None}),
+        (({"tenant": "y"},), {"terminate": False, "signal": None}),
     ]
 
 
