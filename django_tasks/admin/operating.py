@@ -4,7 +4,8 @@ They are read-only; lists stay quick on tables of millions; every action asks fo
 button on the object's page as well, and is written to Django's log of admin actions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from django.contrib import admin, messages
@@ -54,6 +55,21 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic for type
         return self.count >= self.limit
 
 
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """An action that the user may run."""
+
+    run: Callable[..., HttpResponse | None]
+    description: str
+
+
+def _allowed(action: Any) -> _Allowed:
+    # Tuples before Django 6.1, objects since; to take those for tuples is deprecated.
+    if isinstance(action, tuple):
+        return _Allowed(action[0], action[2])
+    return _Allowed(action.func, action.description)
+
+
 class OperatorAdmin(_ModelAdmin[_M]):
     """Look, act, delete; never add or change."""
 
@@ -95,11 +111,11 @@ class OperatorAdmin(_ModelAdmin[_M]):
             request.POST = chosen  # type: ignore[assignment]
         return super().changelist_view(request, extra_context)
 
-    def response_action(self, request: HttpRequest, queryset: "QuerySet[_M]") -> HttpResponse | None:  # type: ignore[override]
-        """Run an action, on a bounded number of rows when «all» are selected."""
+    def response_action(self, request: HttpRequest, queryset: "QuerySet[_M]", *args: Any, **options: Any) -> HttpResponse | None:
+        """Run an action, on a bounded number of rows when «all» are selected. From 6.1 on, Django says where it was chosen."""
         if request.POST.get("select_across") == "1":
             queryset = self._first_of(request, queryset)
-        return super().response_action(request, queryset)
+        return super().response_action(request, queryset, *args, **options)
 
     def _first_of(self, request: HttpRequest, queryset: "QuerySet[_M]") -> "QuerySet[_M]":
         most = MOST_DELETED if "delete_selected" in request.POST.getlist("action") else MOST_SELECTED
@@ -141,10 +157,10 @@ class OperatorAdmin(_ModelAdmin[_M]):
             raise Http404
         if obj is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        actions: dict[str, Any] = dict(self.get_actions(request))
-        if action not in actions or not self.has_view_permission(request, obj):
+        chosen = self._allowed(request).get(action)
+        if chosen is None or not self.has_view_permission(request, obj):
             raise PermissionDenied
-        response = actions[action][0](self, request, self.get_queryset(request).filter(pk=obj.pk))
+        response = chosen.run(self, request, self.get_queryset(request).filter(pk=obj.pk))
         return response or HttpResponseRedirect(self._page_after(request, obj.pk))
 
     def _page_after(self, request: HttpRequest, pk: Any) -> str:
@@ -165,14 +181,18 @@ class OperatorAdmin(_ModelAdmin[_M]):
         return super().change_view(request, object_id, form_url, context)
 
     def _buttons(self, request: HttpRequest, obj: _M) -> list[dict[str, str]]:
-        allowed: dict[str, Any] = dict(self.get_actions(request))
+        allowed = self._allowed(request)
         prefix = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}"
         buttons = []
         for name in self.offered(request, obj):
             if name in allowed:
-                label = getattr(allowed[name][0], "button", None) or allowed[name][2]
+                label = getattr(allowed[name].run, "button", None) or allowed[name].description
                 buttons.append({"name": name, "label": str(label), "url": reverse(f"{prefix}_do", args=[obj.pk, name])})
         return buttons
+
+    def _allowed(self, request: HttpRequest) -> dict[str, _Allowed]:
+        actions: dict[str, Any] = dict(self.get_actions(request))
+        return {name: _allowed(action) for name, action in actions.items()}
 
     def log_operation(self, request: HttpRequest, rows: Iterable[_M], message: str) -> None:
         """Write to Django's log of admin actions what was done to these rows."""
