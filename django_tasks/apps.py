@@ -38,6 +38,10 @@ class DjangoTasksConfig(AppConfig):
         # The second for its effect: it teaches the serializers to refer to model instances.
         from django_tasks import checks, modelreferences  # noqa: F401
 
+        if apps.is_installed("django_celery_beat"):
+            from django_tasks.beat import crontabrows
+
+            crontabrows.adopt()
         checks.register()
         discover_tasks()
 

@@ -6,14 +6,14 @@ Importing needs django-celery-beat among the INSTALLED_APPS; the package imports
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import Case, QuerySet, Value, When
+from django.db.models import Case, OuterRef, QuerySet, Subquery, Value, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -28,11 +28,13 @@ from django_tasks import client, clock
 from django_tasks.admin.display import EMPTY, badge, mono
 from django_tasks.admin.display import moment as shown
 from django_tasks.admin.operating import OperatorAdmin
-from django_tasks.beat import declared, rows
+from django_tasks.admin.schedules import fault_of, in_words
+from django_tasks.beat import declared, rows, starts
 from django_tasks.beat.entries import BrokenEntryError, Entry, schedule_zone
+from django_tasks.clock import as_utc
 from django_tasks.exceptions import OperationalError, TaskError
 from django_tasks.messages import new_id
-from django_tasks.models import BeatRun
+from django_tasks.models import BeatRun, BeatStart
 from django_tasks.registry import registry
 
 #: Runs to come that a task's own page shows.
@@ -76,12 +78,8 @@ class PeriodicTaskForm(beat_admin.PeriodicTaskForm):  # type: ignore[misc]  # un
     def _check_schedule(self) -> None:
         for column in ("interval", "crontab", "solar", "clocked"):
             schedule = self.cleaned_data.get(column)
-            if schedule is not None:
-                trial = PeriodicTask(name="trial", task="trial", date_changed=timezone.now(), **{column: schedule})
-                try:
-                    entry_of(trial)
-                except BrokenEntryError as error:
-                    self.add_error(column, str(error))
+            if schedule is not None and (fault := fault_of(column, schedule)) is not None:
+                self.add_error(column, fault)
 
 
 def entry_of(row: PeriodicTask) -> Entry:
@@ -89,7 +87,11 @@ def entry_of(row: PeriodicTask) -> Entry:
 
     Raises BrokenEntryError for one that can't be scheduled.
     """
-    return rows.read(rows.columns_of(row), zone=schedule_zone())
+    columns = rows.columns_of(row)
+    first = rows.first_interval(columns)
+    # The list and the form come with what is on record of the row; see get_queryset.
+    on_record = first is not None and getattr(row, "began_every", None) == first[0]
+    return rows.read(columns, zone=schedule_zone(), start=as_utc(row.began_since) if on_record else None)
 
 
 def next_runs(row: PeriodicTask, count: int) -> list[datetime]:
@@ -174,7 +176,7 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
     @admin.display(description=gettext_lazy("crontab in words"))
     def crontab_translation(self, row: PeriodicTask) -> str:
         """The crontab, described."""
-        return row.crontab.human_readable if row.crontab else EMPTY
+        return in_words(row.crontab) if row.crontab else EMPTY
 
     # -- actions
 
@@ -230,6 +232,15 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
 
     # -- pages
 
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[PeriodicTask]":
+        """Read rows with their schedules, and with from when on those count that never ran."""
+        found: Any = super().get_queryset(request)
+        if starts.alias() != rows.alias():
+            return cast("QuerySet[PeriodicTask]", found)
+        start = BeatStart.objects.filter(pk=OuterRef("pk"))
+        began = {"began_every": Subquery(start.values("every")), "began_since": Subquery(start.values("since"))}
+        return cast("QuerySet[PeriodicTask]", found.annotate(**began))
+
     def get_urls(self) -> list[URLPattern]:
         """Add the address that the button posts to."""
         view = self.admin_site.admin_view(self.run_now_view)
@@ -249,7 +260,7 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> Any:
         """Show the form, with the button, and the first crontabs in words."""
-        described = {crontab.pk: crontab.human_readable for crontab in CrontabSchedule.objects.all()[:_DESCRIBED]}
+        described = {crontab.pk: in_words(crontab) for crontab in CrontabSchedule.objects.all()[:_DESCRIBED]}
         context = {**(extra_context or {}), "readable_crontabs": described, "object_actions": self._buttons(request, object_id)}
         # Past django-celery-beat's own method, which describes every crontab there is.
         return super(beat_admin.PeriodicTaskAdmin, self).changeform_view(request, object_id, form_url, context)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django_tasks import clock
-from django_tasks.beat import declared, rows, runs
+from django_tasks.beat import declared, rows, runs, starts
 from django_tasks.beat.agenda import Agenda
 from django_tasks.beat.entries import BrokenEntryError, Entry, schedule_zone
 from django_tasks.beat.reports import Reports
@@ -87,6 +87,7 @@ class Reader:
         for key in self._known.keys() - present:
             self._drop(self._known.pop(key)[1])
         self._read(found, first=first)
+        starts.prune([columns[0] for columns in found if rows.first_interval(columns) is not None])
         took = timedelta(seconds=clock.monotonic() - started)
         self._next_reading = now + _PATIENCE * took
         self._next_sweep = now + max(SWEEP, 100 * took)
@@ -99,13 +100,14 @@ class Reader:
             if (old := self._known.get(columns[0])) is not None:
                 self._drop(old[1])
         silently_enabled = []
+        began = starts.settle({columns[0]: new for columns in fresh if (new := rows.first_interval(columns)) is not None})
         for columns in fresh:
             key, name = columns[0], columns[1]
             appeared = not first and key not in self._known
             self._known[key] = columns[:-1]
             if name in self._declared:
                 continue
-            entry = self._entry(columns)
+            entry = self._entry(columns, began.get(key))
             if entry is None:
                 continue
             # Switched on by an update that leaves its date as it was: what was due before is not wanted.
@@ -115,9 +117,9 @@ class Reader:
             self._place(entry)
         rows.mark_enabled(silently_enabled, self._in_step_at)
 
-    def _entry(self, columns: Sequence[Any]) -> Entry | None:
+    def _entry(self, columns: Sequence[Any], start: datetime | None) -> Entry | None:
         try:
-            return rows.read(columns, zone=self._zone)
+            return rows.read(columns, zone=self._zone, start=start)
         except BrokenEntryError as error:
             self._reports.broken(columns[1], str(error))
             return None

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django_tasks import clock, registry
 from django_tasks.beat.entries import BrokenEntryError, Entry
 from django_tasks.beat.moments import from_local
-from django_tasks.beat.occurrences import occurrences_of
+from django_tasks.beat.occurrences import Crontab, Solar, occurrences_of
 from django_tasks.canvas.calls import OPTION_NAMES
 from django_tasks.conf import settings
 
@@ -38,6 +38,8 @@ def read(name: str, spec: Any, *, zone: tzinfo, since: datetime | None = None, p
         occurrences = occurrences_of(spec["schedule"], zone=zone, anchor=start_time or clock.EPOCH)
     except ValueError as error:
         raise BrokenEntryError(str(error)) from error
+    if isinstance(occurrences, Crontab | Solar) and occurrences.after(clock.now()) is None:
+        raise BrokenEntryError(f"its schedule, {spec['schedule']!r}, never comes")
     return Entry(
         name=name,
         task=str(getattr(spec["task"], "name", spec["task"])),

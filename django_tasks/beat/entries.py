@@ -3,18 +3,16 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import Any, Final
-from zoneinfo import ZoneInfo
-
-from django.utils import timezone
 
 from django_tasks.beat.occurrences import Interval, Occurrences, latest
 from django_tasks.canvas.calls import build_message
-from django_tasks.conf import settings
-from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import TaskMessage
 from django_tasks.registry import registry
+from django_tasks.schedules import schedule_zone
+
+__all__ = ["NAME_HEADER", "BrokenEntryError", "Entry", "schedule_zone"]
 
 #: The header that tells workers and results which periodic task sent a message; django-celery-beat's name.
 NAME_HEADER: Final = "periodic_task_name"
@@ -83,14 +81,3 @@ class Entry:
 def _evaluated(value: Any) -> Any:
     # Celery's BeatLazyFunc, and any other function without arguments: called when the message is made.
     return value() if callable(value) else value
-
-
-def schedule_zone() -> tzinfo:
-    """Return the time zone of schedules that name none: TIMEZONE, else Django's TIME_ZONE."""
-    name = settings.TIMEZONE
-    if name is None:
-        return timezone.get_default_timezone()
-    try:
-        return ZoneInfo(name)
-    except (LookupError, ValueError, OSError):
-        raise ImproperlyConfigured(f"TIMEZONE is {name!r}: no time zone has this name, so nothing can be scheduled") from None

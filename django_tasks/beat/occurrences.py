@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, Final, Protocol
 
 from django_tasks.clock import EPOCH, as_utc
-from django_tasks.schedules import clocked, crontab, schedule, solar
+from django_tasks.schedules import celery_crontab, clocked, schedule, solar
 
 MINUTE: Final = timedelta(minutes=1)
 SECOND: Final = timedelta(seconds=1)
@@ -242,7 +242,7 @@ def occurrences_of(spec: Any, *, zone: tzinfo, anchor: datetime = EPOCH) -> Occu
 
 def _builders(zone: tzinfo, anchor: datetime) -> tuple[tuple[Any, Callable[[Any], Occurrences]], ...]:
     return (
-        (crontab, lambda spec: Crontab(spec, _own_zone(spec) or zone)),
+        (celery_crontab, lambda spec: Crontab(spec, _own_zone(spec) or zone)),
         (solar, Solar),
         (clocked, lambda spec: Once(as_utc(spec.clocked_time))),
         (schedule, lambda spec: _interval(spec.run_every, anchor)),
@@ -251,7 +251,7 @@ def _builders(zone: tzinfo, anchor: datetime) -> tuple[tuple[Any, Callable[[Any]
 
 def _own_zone(spec: Any) -> tzinfo | None:
     # django-celery-beat's crontab carries its zone; Celery's plain one would ask its app for one.
-    found = vars(spec).get("tz") if type(spec) is not crontab else None
+    found = vars(spec).get("tz") if type(spec) is not celery_crontab else None
     return found if isinstance(found, tzinfo) else None
 
 

@@ -41,6 +41,8 @@ _SCHEDULES: Final = (
 COLUMNS: Final = (*_OWN, *_SCHEDULES, "last_run_at")
 #: Rows in one statement: SQLite's oldest limit on parameters is 999.
 _CHUNK: Final = 500
+#: The largest number that a column holds.
+_LARGEST: Final = 2**63 - 1
 
 T = TypeVar("T")
 
@@ -106,7 +108,7 @@ def columns_of(row: Any) -> tuple[Any, ...]:
 
 def _value(row: Any, column: str) -> Any:
     if column == "zone":
-        return None if row.crontab is None else str(row.crontab.timezone)
+        return None if row.crontab is None else str(row.crontab.timezone or "")
     relation, _, field = column.partition("__")
     if not field:
         return getattr(row, column)
@@ -164,8 +166,23 @@ def chunks(values: Iterable[T], size: int = _CHUNK) -> Iterable[list[T]]:
 # -- rows to entries ----------------------------------------------------------------------------------------------
 
 
-def read(columns: Sequence[Any], *, zone: tzinfo) -> Entry:
-    """Turn a row, as COLUMNS, into an entry.
+def first_interval(columns: Sequence[Any]) -> tuple[int, datetime] | None:
+    """Return the interval, in microseconds, and the date of a row, as COLUMNS, that never ran and whose interval has no start time.
+
+    None for any other row.
+    """
+    row = dict(zip(COLUMNS, columns, strict=True))
+    if row["interval_id"] is None or row["last_run_at"] is not None or row["start_time"] is not None:
+        return None
+    try:
+        every = _every(row) // timedelta(microseconds=1)
+    except BrokenEntryError:
+        return None
+    return min(every, _LARGEST), from_local(row["date_changed"]) or clock.EPOCH
+
+
+def read(columns: Sequence[Any], *, zone: tzinfo, start: datetime | None = None) -> Entry:
+    """Turn a row, as COLUMNS, into an entry. ``start`` is from when on the interval of one that never ran counts; None is its date.
 
     Raises BrokenEntryError for one that can't be scheduled.
     """
@@ -173,7 +190,7 @@ def read(columns: Sequence[Any], *, zone: tzinfo) -> Entry:
     start_time = from_local(row["start_time"])
     last_run_at = from_local(row["last_run_at"])
     changed = from_local(row["date_changed"]) or clock.EPOCH
-    occurrences = _occurrences(row, zone, start_time, last_run_at or changed)
+    occurrences = _occurrences(row, zone, start_time, last_run_at or start or changed)
     return Entry(
         name=row["name"],
         task=row["task"],
@@ -210,7 +227,7 @@ def _occurrences(row: Mapping[str, Any], zone: tzinfo, start_time: datetime | No
     return Once(moment)
 
 
-def _interval(row: Mapping[str, Any], start_time: datetime | None, written: datetime) -> Interval:
+def _every(row: Mapping[str, Any]) -> timedelta:
     number, period = row["interval__every"], row["interval__period"]
     if period not in _PERIODS:
         raise BrokenEntryError(f"its interval's period is {period!r}: there are {', '.join(_PERIODS)}")
@@ -220,9 +237,14 @@ def _interval(row: Mapping[str, Any], start_time: datetime | None, written: date
         every = timedelta(0)
     if every <= timedelta(0):
         raise BrokenEntryError(f"its interval is {number!r} {period}: it must be longer than nothing and shorter than for ever")
+    return every
+
+
+def _interval(row: Mapping[str, Any], start_time: datetime | None, written: datetime) -> Interval:
+    every = _every(row)
     # The grid goes through the start time; else through the last due time, which lies on it already; else through the
-    # second in which the row was written. These are columns, so every process sees one grid, and unlike a
-    # grid through 1970 it doesn't make all the daily tasks of a project due at the same midnight.
+    # second in which the row was first written, as ``starts`` has it. All of it is on record, so every process sees one
+    # grid, and unlike a grid through 1970 it doesn't make all the daily tasks of a project due at the same midnight.
     if start_time is None and not every.microseconds:
         written = written.replace(microsecond=0)
     return Interval(every, start_time or written)
@@ -252,12 +274,21 @@ def _crontab_fault(fields: Sequence[str]) -> str | None:
     return None
 
 
-@lru_cache(maxsize=1024)
 def _solar(event: str, latitude: Decimal, longitude: Decimal) -> Solar:
     try:
-        return Solar(solar(event, float(latitude), float(longitude)))
+        found, comes = _solar_event(event, float(latitude), float(longitude))
     except Exception as error:
         raise BrokenEntryError(f"its solar schedule ({event!r} at {latitude}, {longitude}) can't be: {error}") from error
+    if not comes:
+        raise BrokenEntryError(f"its solar event never comes: there is no {event} at {latitude}, {longitude} in any year")
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _solar_event(event: str, latitude: float, longitude: float) -> tuple[Solar, bool]:
+    # Whether it ever comes takes a look at every day of a year.
+    found = Solar(solar(event, latitude, longitude))
+    return found, found.after(clock.now()) is not None
 
 
 def _json(row: Mapping[str, Any], column: str, kind: type[T]) -> T:

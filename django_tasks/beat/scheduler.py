@@ -14,6 +14,7 @@ from django_tasks.beat import rows, runs
 from django_tasks.beat.agenda import Agenda, Slot
 from django_tasks.beat.changes import Reader
 from django_tasks.beat.entries import BrokenEntryError, Entry, schedule_zone
+from django_tasks.beat.occurrences import Crontab
 from django_tasks.beat.reports import Reports
 from django_tasks.conf import settings
 from django_tasks.exceptions import OperationalError
@@ -61,6 +62,8 @@ class Scheduler:
     ) -> None:
         seconds = settings.BEAT_MAX_LOOP_INTERVAL if max_interval is None else max_interval
         self._max_interval = timedelta(seconds=seconds)
+        deadline = settings.BEAT_CRON_STARTING_DEADLINE
+        self._deadline = None if deadline is None else timedelta(seconds=deadline)
         self._since = since
         self._may_send = may_send
         self._reports = Reports()
@@ -112,6 +115,12 @@ class Scheduler:
             self._retire(entry)
             return None
         due_at = entry.last_run(first, now)
+        if self._is_too_late(entry, due_at, now):
+            logger.info(
+                "Periodic task %r was due at %s, before BEAT_CRON_STARTING_DEADLINE: it waits for its next time", entry.name, due_at
+            )
+            self._advance(slot, due_at)
+            return None
         if due_at != first:
             logger.info("Periodic task %r was due at %s and since: it runs once", entry.name, first)
         try:
@@ -120,6 +129,9 @@ class Scheduler:
             self._reports.unsent(entry.name, f"{type(error).__name__}: {error}")
             self._advance(slot, due_at)
             return None
+
+    def _is_too_late(self, entry: Entry, due_at: datetime, now: datetime) -> bool:
+        return self._deadline is not None and isinstance(entry.occurrences, Crontab) and now - due_at > self._deadline
 
     def _retire(self, entry: Entry) -> None:
         logger.info("Periodic task %r has expired (%s); it is switched off", entry.name, entry.expires)

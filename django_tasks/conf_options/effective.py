@@ -79,6 +79,9 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "WORKER_HEARTBEAT": duration(5.0, "Seconds between a worker's signs of life.", at_least=0.1),
         "BEAT_SCHEDULE": Option(default={}, types=(dict,), doc="Periodic tasks from the settings, beside those of the admin."),
         "BEAT_MAX_LOOP_INTERVAL": duration(1.0, "Most seconds between two looks at the schedule.", at_least=0.05),
+        "BEAT_CRON_STARTING_DEADLINE": duration(
+            None, "Seconds for which a missed run of a crontab is made up for, once; None: however long ago it was due."
+        ),
         "BEAT_TERM": duration(10.0, "Seconds for which one of several beats leads.", at_least=1),
         "TIMEZONE": text(None, "Time zone of schedules; None means Django's TIME_ZONE."),
         "MIDDLEWARE": Option(default=[], types=(list, tuple), doc="Dotted paths of Middleware classes; the first is the outermost."),

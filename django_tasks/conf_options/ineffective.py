@@ -85,7 +85,6 @@ _GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
         "Schedules and their last runs are rows of the Django database; any number of beats share them.",
         {"BEAT_SCHEDULER": None, "BEAT_SCHEDULE_FILENAME": "celerybeat-schedule", "BEAT_SYNC_EVERY": 0},
     ),
-    ("A periodic run that was missed is made up for once.", {"BEAT_CRON_STARTING_DEADLINE": None}),
     ("TASK_ACKS_ON_FAILURE_OR_TIMEOUT counts for both.", {"TASK_ACKS_ON_FAILURE": None, "TASK_ACKS_ON_TIMEOUT": None}),
     ("Set the options at the task, or change calls and runs in a MIDDLEWARE.", {"TASK_ANNOTATIONS": None}),
     ("TASK_REJECT_ON_WORKER_LOST and TASK_MAX_DELIVERIES say what becomes of it.", {"TASK_RETRY_ON_WORKER_LOST": False}),

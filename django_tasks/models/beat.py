@@ -41,3 +41,22 @@ class BeatRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.entry} at {self.due_at}"
+
+
+class BeatStart(models.Model):
+    """From when on the interval of a row counts that never ran. Saving the row again doesn't put its first run off.
+
+    ``every`` is the interval in microseconds: another one begins anew. Beat deletes this once the row has run.
+    """
+
+    periodic_task_id = models.BigIntegerField(primary_key=True)
+    every = models.BigIntegerField()
+    since = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("start of a periodic task")
+        verbose_name_plural = _("starts of periodic tasks")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.periodic_task_id} since {self.since}"

@@ -6,17 +6,23 @@ from datetime import timedelta
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks, SolarSchedule
 
-import django_tasks.admin.periodic  # noqa: F401  registers the pages
+import django_tasks.admin.periodic
+from django_tasks import conf
 from django_tasks.models import BeatRun, Message
 from django_tasks.registry import registry
+from django_tasks.schedules import crontab
 
 pytestmark = pytest.mark.django_db
 
+NO_TASKS = {"periodictask_set-TOTAL_FORMS": 0, "periodictask_set-INITIAL_FORMS": 0}
 LIST = "/admin/django_celery_beat/periodictask/"
 
 
@@ -135,6 +141,84 @@ def test_a_broken_row_says_what_is_wrong(client):
     assert disabled.name in page
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("timezone", "US/Pacific-New", "US/Pacific-New"),
+        ("timezone", "../etc", "../etc"),
+        ("minute", "", "minute is &#x27;&#x27;"),
+        ("hour", "1,", "hour is &#x27;1,&#x27;"),
+        ("minute", "*/", "minute is &#x27;*/&#x27;"),
+        ("day_of_week", "-5", "day_of_week is &#x27;-5&#x27;"),
+        ("day_of_month", "1-5/", "day_of_month is &#x27;1-5/&#x27;"),
+        ("month_of_year", "0", "month_of_year is &#x27;0&#x27;"),
+    ],
+)
+def test_a_crontab_that_no_one_can_read_breaks_no_page(client, column, value, text):
+    """Each page opens, of this row and of others, and the lists say which row is broken, and why. It can be deleted."""
+    bad, good = CrontabSchedule.objects.create(minute="3"), CrontabSchedule.objects.create(minute="4")
+    row, sound = periodic("broken one", crontab=bad), periodic("sound", crontab=good)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE django_celery_beat_crontabschedule SET {column} = %s WHERE id = %s", [value, bad.pk])
+    crontabs = "/admin/django_celery_beat/crontabschedule/"
+    for page in ("add/", f"{row.pk}/change/", f"{sound.pk}/change/", f"{row.pk}/delete/"):
+        assert client.get(LIST + page).status_code == 200
+    for page in ("add/", f"{bad.pk}/change/", f"{bad.pk}/delete/"):
+        assert client.get(crontabs + page).status_code == 200
+    assert text in client.get(LIST).content.decode()
+    assert text.replace("&#x27;", "'") in client.get(f"{LIST}{sound.pk}/change/").context["readable_crontabs"][bad.pk]
+    assert text in client.get(crontabs).content.decode()
+    act(client, "disable_tasks", row)
+    refused = client.post(f"{crontabs}{bad.pk}/change/", CrontabSchedule.objects.filter(pk=bad.pk).values().get())
+    assert refused.status_code == 200
+    assert client.post(f"{crontabs}{bad.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not PeriodicTask.objects.filter(name="broken one").exists()
+
+
+def test_a_place_where_the_sun_never_does_it_is_refused(client):
+    """By the form of the event and by that of the task; the lists say so of what is there."""
+    pytest.importorskip("ephem")
+    solar = "/admin/django_celery_beat/solarschedule/"
+    refused = client.post(f"{solar}add/", {"event": "sunrise", "latitude": "90", "longitude": "0"})
+    assert "there is no sunrise at 90" in refused.content.decode()
+    assert client.post(f"{solar}add/", {"event": "sunrise", "latitude": "80", "longitude": "0", **NO_TASKS}).status_code == 302
+    never = SolarSchedule.objects.create(event="sunset", latitude="90", longitude="0")
+    page = client.post(f"{LIST}add/", form_data(task="x", solar=never.pk))
+    assert "there is no sunset at 90" in page.content.decode()
+    periodic(solar=never)
+    for address in (solar, LIST):
+        assert "there is no sunset at 90" in client.get(address).content.decode()
+
+
+def test_a_crontab_without_a_zone_has_that_of_the_settings(client, settings):
+    """CELERY_TIMEZONE, or TIMEZONE of ours, which wins; in code, in data migrations, and where the form begins. Nothing is to migrate."""
+    historical = MigrationExecutor(connection).loader.project_state().apps.get_model("django_celery_beat", "CrontabSchedule")
+    assert str(CrontabSchedule.objects.create(minute="1").timezone) == "UTC"
+    settings.CELERY_TIMEZONE = "Europe/Berlin"
+    conf.settings.reset()
+    try:
+        assert str(CrontabSchedule.objects.create(minute="2").timezone) == "Europe/Berlin"
+        assert str(historical.objects.create(minute="3").timezone) == "Europe/Berlin"
+        settings.DJANGO_TASKS = {"TIMEZONE": "Asia/Tokyo"}
+        conf.settings.reset()
+        page = client.get("/admin/django_celery_beat/crontabschedule/add/")
+        assert str(page.context["adminform"].form["timezone"].value()) == "Asia/Tokyo"
+        assert str(CrontabSchedule.from_schedule(crontab(minute="4")).timezone) == "Asia/Tokyo"
+        call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+    finally:
+        conf.settings.reset()
+
+
+def test_a_crontab_of_sunday_as_seven_is_described_and_runs(client):
+    """The form's help offers it."""
+    crontabs = "/admin/django_celery_beat/crontabschedule/"
+    fields = {"minute": "0", "hour": "9", "day_of_month": "*", "month_of_year": "*", "day_of_week": "6-7", "timezone": "UTC", **NO_TASKS}
+    assert client.post(f"{crontabs}add/", fields).status_code == 302
+    row = periodic(crontab=CrontabSchedule.objects.get())
+    assert "only on Sunday and Saturday" in client.get(crontabs).content.decode()
+    assert {moment.weekday() for moment in django_tasks.admin.periodic.next_runs(row, 4)} == {5, 6}
+
+
 def test_a_clocked_row_shows_its_one_run(client):
     """There is one."""
     when = timezone.now().replace(microsecond=0) + timedelta(days=3)
@@ -145,10 +229,6 @@ def test_a_clocked_row_shows_its_one_run(client):
 
 def test_a_declared_entry_shows_the_runs_of_its_declaration(client, settings):
     """The row of its name is only a switch."""
-    from celery.schedules import crontab
-
-    from django_tasks import conf
-
     settings.DJANGO_TASKS = {"BEAT_SCHEDULE": {"both": {"task": "t", "schedule": crontab(minute="13", hour="5")}}}
     conf.settings.reset()
     try:

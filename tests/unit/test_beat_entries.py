@@ -11,6 +11,7 @@ from django_tasks.beat.entries import BrokenEntryError, Entry, schedule_zone
 from django_tasks.beat.occurrences import Interval
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.registry import registry
+from django_tasks.schedules import solar
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -107,6 +108,13 @@ def test_a_zone_that_does_not_exist_is_named(settings):
             schedule_zone()
     finally:
         conf.settings.reset()
+
+
+def test_a_declared_schedule_that_never_comes_is_refused():
+    """Beat would wait for it without a word."""
+    pytest.importorskip("ephem")
+    with pytest.raises(BrokenEntryError, match="never comes"):
+        declared.read("e", {"task": "t", "schedule": solar("sunrise", 90, 0)}, zone=ZoneInfo("UTC"))
 
 
 def test_a_declaration_written_for_django_celery_beat_is_understood():

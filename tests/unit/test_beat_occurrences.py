@@ -2,11 +2,13 @@
 
 # ruff: noqa: DTZ001  wall times have no zone
 
+import pickle
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from celery.schedules import crontab, schedule
+from celery.schedules import ParseException, schedule
+from celery.schedules import crontab as celery_crontab
 from celery.schedules import solar as celery_solar
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from django_tasks.beat.occurrences import Crontab, Interval, Once, Solar, first_moment, latest, occurrences_of
 from django_tasks.clock import EPOCH
+from django_tasks.schedules import crontab
 
 BERLIN, NEW_YORK, LORD_HOWE = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("Australia/Lord_Howe")
 SANTIAGO, APIA = ZoneInfo("America/Santiago"), ZoneInfo("Pacific/Apia")
@@ -84,6 +87,28 @@ def test_a_crontab_takes_both_kinds_of_day_as_celery_does():
     """Day of the month and day of the week must both match: Friday the thirteenth."""
     friday_13th = Crontab(crontab(minute="0", hour="0", day_of_month="13", day_of_week="5"), ZoneInfo("UTC"))
     assert series(friday_13th, "2026-01-01T00:00", 3) == ["02-13 00:00", "03-13 00:00", "11-13 00:00"]
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        ("7", {0}), ("07", {0}), (7, {0}), ([1, 7], {0, 1}), ({7}, {0}), ("5-7", {5, 6, 0}), ("1-7", set(range(7))), ("0-7", set(range(7))),
+        ("7-7/2", {0}), ("1-7/2", {1, 3, 5, 0}), ("5-7/2", {5, 0}), ("7-2", {0, 1, 2}), ("fri-7", {5, 6, 0}), ("7-tue", {0, 1, 2}),
+        ("1, 7", {1, 0}), ("*/7", {0}), ("1-5/7", {1}), ("fri-sun", {5, 6, 0}), ("6-1", {6, 0, 1}),
+    ],
+)  # fmt: skip
+def test_sunday_is_seven_too(days, expected):
+    """In numbers, ranges and steps; a step of seven stays a step. What there is goes through a copy, and Celery reads it."""
+    spec = crontab(day_of_week=days)
+    assert spec.day_of_week == expected
+    assert spec == celery_crontab(day_of_week=spec._orig_day_of_week) == pickle.loads(pickle.dumps(spec))
+
+
+@pytest.mark.parametrize("days", ["8", "5-8", "8-7", "7-", "-7", "7,", "7-7/0", "1-7/0", "funday-7", 8, [7, 8], 7.5])
+def test_what_is_no_day_is_refused_as_celery_does(days):
+    """Seven makes no difference to that."""
+    with pytest.raises((ValueError, ParseException, TypeError)):
+        crontab(day_of_week=days)
 
 
 def test_a_leap_day_is_found_and_an_impossible_day_is_not():

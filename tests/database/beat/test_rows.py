@@ -8,11 +8,14 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib import admin
 from django.db import connection, connections
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks, SolarSchedule
 
+from django_tasks import conf
+from django_tasks.admin.periodic import PeriodicTaskAdmin, next_runs
 from django_tasks.beat.scheduler import Scheduler
-from django_tasks.models import BeatRun, Message
+from django_tasks.models import BeatRun, BeatStart, Message
 from tests.database.beat.rows import START, at, due_times, on_the_second, periodic, sent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,6 +33,61 @@ def test_an_edited_row_is_read_within_a_second():
     beat.tick(at(1.1))
     beat.tick(at(2.5))
     assert due_times() == [on_the_second(2)]
+
+
+def test_a_row_that_is_saved_more_often_than_its_interval_runs():
+    """Each saving changes its date; its first run stays where it was, for the beats of each deployment and in the admin."""
+    row = periodic(every=100)
+    for second in range(0, 100, 20):
+        PeriodicTask.objects.filter(pk=row.pk).update(date_changed=at(second), description=str(second))
+        PeriodicTasks.update_changed()
+        beat = Scheduler()
+        beat.tick(at(second))
+        beat.tick(at(second + 10))
+    [shown] = next_runs(PeriodicTaskAdmin(PeriodicTask, admin.site).get_queryset(None).get(), 1)
+    beat.tick(at(101))
+    assert due_times() == [shown] == [on_the_second(100)]
+    Scheduler().tick(at(150))
+    assert not BeatStart.objects.exists()
+
+
+@pytest.mark.parametrize("change", ["interval", "switched off"])
+def test_a_row_that_never_ran_begins_anew_with_another_interval(change):
+    """Or when it was switched off: what counts is from when on it is as it is."""
+    row = periodic(every=100)
+    beat = Scheduler()
+    beat.tick(at(0))
+    if change == "interval":
+        row.interval.every = 60
+        row.interval.save()
+    else:
+        PeriodicTask.objects.filter(pk=row.pk).update(enabled=False)
+        PeriodicTasks.update_changed()
+        beat.tick(at(70))
+    PeriodicTask.objects.filter(pk=row.pk).update(enabled=True, date_changed=at(80))
+    PeriodicTasks.update_changed()
+    for second in (81, 100, 139, 141, 179, 181):
+        beat.tick(at(second))
+    assert due_times() == [on_the_second(140 if change == "interval" else 180)]
+
+
+@pytest.mark.parametrize(("deadline", "runs"), [(None, 1), (3600, 1), (3599, 0)])
+def test_a_crontab_run_that_was_missed_for_longer_than_the_deadline_is_left_out(settings, deadline, runs):
+    """BEAT_CRON_STARTING_DEADLINE, as Celery's; intervals are made up for all the same, and the next run comes."""
+    settings.DJANGO_TASKS = {"BEAT_CRON_STARTING_DEADLINE": deadline}
+    conf.settings.reset()
+    hourly = CrontabSchedule.objects.create(minute="0", hour="12", timezone="UTC")
+    due, now = START.replace(microsecond=0), START.replace(microsecond=0) + timedelta(hours=1)
+    periodic("cron", crontab=hourly, last_run_at=due - timedelta(days=1), changed=due - timedelta(days=3))
+    periodic("every", period="hours", every=100, last_run_at=due - timedelta(hours=100), changed=due - timedelta(days=9))
+    try:
+        beat = Scheduler()
+        beat.tick(now)
+        assert (len(due_times("cron")), len(due_times("every"))) == (runs, 1)
+        beat.tick(due + timedelta(days=1, seconds=1))
+        assert due_times("cron")[runs:] == [due + timedelta(days=1)]
+    finally:
+        conf.settings.reset()
 
 
 def test_an_edited_schedule_counts_for_its_rows():
@@ -194,6 +252,8 @@ BROKEN = {
     "february": ({"minute": "0", "day_of_month": "31", "month_of_year": "2"}, {}, "never occurs|never comes"),
     "minute": ({"minute": "99"}, {}, "minute is '99'"),
     "words": ({"hour": "noonish"}, {}, "hour is 'noonish'"),
+    "nothing": ({"hour": ""}, {}, "hour is ''"),
+    "eighth day": ({"day_of_week": "5-8"}, {}, "day_of_week is '5-8'"),
     "args": (None, {"args": "[1,"}, r"args are '\[1,'"),
     "kwargs": (None, {"kwargs": "[1]"}, "JSON object"),
     "headers": (None, {"headers": "nope"}, "headers are 'nope'"),
