@@ -63,7 +63,7 @@ class Retry(TaskPredicate):
         super().__init__(message or "", exc, when)
         self.message = message
         self.exc = exc
-        self.excs = repr(exc) if exc is not None else None
+        self.excs = _shown(exc) if exc is not None else None
         self.when = when
         self.is_eager = is_eager
         self.sig = sig
@@ -78,6 +78,15 @@ class Retry(TaskPredicate):
         if self.message:
             return self.message
         return f"Retry {self.humanize()}" + (f": {self.excs}" if self.excs else "")
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception as problem:  # noqa: BLE001  somebody's __repr__; the task is tried again all the same
+        return f"<{type(error).__qualname__} whose repr raised {type(problem).__qualname__}>"
 
 
 class Ignore(TaskPredicate):

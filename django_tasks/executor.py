@@ -35,6 +35,9 @@ from django_tasks.result_backends.encoding import encode_exception, encode_value
 
 logger = logging.getLogger("django_tasks.task")
 
+#: Most characters of an exception's repr in a log.
+_LONGEST_ERROR: Final = 10_000
+
 #: Ends of a run for which ``after_return`` is not called.
 _NOT_RETURNED: Final = frozenset({states.RETRY, states.IGNORED, states.REJECTED})
 
@@ -271,11 +274,11 @@ class Executor:
         tell_failure(request, error, info)
         logger.log(
             logging.INFO if expected else logging.ERROR,
-            "Task %s[%s] raised %s: %r",
+            "Task %s[%s] raised %s: %s",
             _shown(message),
             message.id,
             "expected" if expected else "unexpected",
-            error,
+            saferepr(error, _LONGEST_ERROR),
             exc_info=None if expected else info.exc_info,
         )
         self._end(plan, outcome, info)

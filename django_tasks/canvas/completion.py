@@ -11,6 +11,7 @@ from django_tasks.canvas.failures import Failure, call_errbacks, failed_metas
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.signatures import maybe_signature
 from django_tasks.exceptions import ChordError, OperationalError
+from django_tasks.executor import saferepr
 from django_tasks.outcomes import Followups
 from django_tasks.result_backends.backend import ReadyChord, ResultMeta
 from django_tasks.result_backends.encoding import decode
@@ -41,14 +42,14 @@ def resolve(ready: ReadyChord, last: ResultMeta | None = None) -> Followups:
         if isinstance(body, group) and isinstance(cause, BaseException):
             # As in Celery: they have no result of the chord's own, in which it would be a ChordError.
             return _failed(body, cause, parent_id)
-        error = ChordError(f"Dependency {failed.task_id} raised {cause!r}")
+        error = ChordError(f"Dependency {failed.task_id} raised {saferepr(cause, 10_000)}")
         error.__cause__ = cause if isinstance(cause, BaseException) else None
     except OperationalError:
         # The results are away: it is tried again.
         raise
     except Exception as problem:
         logger.exception("The body of chord %s can't be called", ready.group_id)
-        error = ChordError(f"Callback error: {problem!r}")
+        error = ChordError(f"Callback error: {saferepr(problem, 10_000)}")
         error.__cause__ = problem
     return _failed(body, error, parent_id)
 

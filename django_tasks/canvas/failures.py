@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django_tasks.canvas.dispatch import all_or_nothing, at_once
 from django_tasks.canvas.groups import group
+from django_tasks.canvas.parameters import told_signature
 from django_tasks.canvas.signatures import Signature, maybe_signature
 from django_tasks.clock import now
 from django_tasks.conf import settings
@@ -160,7 +161,7 @@ def takes_failure(errback: Signature[Any]) -> bool:
     if task is None or not getattr(task, "is_plain_function", False):
         return False
     try:
-        parameters = inspect.signature(task.run).parameters.values()
+        parameters = told_signature(task.run).parameters.values()
     except (TypeError, ValueError):
         return False
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):

@@ -8,6 +8,7 @@ from typing import Any
 from django_tasks import clock, result_backends, states
 from django_tasks.application import app
 from django_tasks.canvas.calls import refuse_misplaced
+from django_tasks.canvas.parameters import told_signature
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.cli.watching import watch
 from django_tasks.exceptions import TaskError, TimeoutError
@@ -56,7 +57,7 @@ def _described(task: Any) -> dict[str, Any]:
 
 def _arguments(task: Any) -> str:
     try:
-        return str(inspect.signature(task.run))
+        return str(told_signature(task.run))
     except (TypeError, ValueError):
         return ""
 

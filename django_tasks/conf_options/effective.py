@@ -18,6 +18,11 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "RESULT_ACCEPT_CONTENT": Option(
             default=None, types=(list, tuple, set, NONE), doc="Content types accepted in results; None means ACCEPT_CONTENT."
         ),
+        "RESULT_EXCEPTION_MODULES": Option(
+            default=(),
+            types=(list, tuple, set),
+            doc="Modules and packages from which the class of a stored exception may be imported where it isn't yet.",
+        ),
         "ACCEPT_CONTENT": Option(default=["json"], types=(list, tuple, set), doc="Content types that are accepted in messages."),
         "TASK_SERIALIZER": text("json", "Serializer of messages."),
         "TASK_COMPRESSION": text(None, "Compression of messages: gzip, bzip2, zstd and what else kombu has."),

@@ -12,7 +12,7 @@ from typing import Any, Final
 from django_tasks import urls
 from django_tasks.conf import settings
 from django_tasks.opening import OnceAProcess, open_url
-from django_tasks.result_backends import chordparts, encoding
+from django_tasks.result_backends import chordparts, encoding, exceptionclasses
 from django_tasks.result_backends.backend import ResultBackend
 
 #: Scheme to ``module:name``: a class with ``from_urls``, or a callable that takes the URL.
@@ -67,4 +67,5 @@ def _patience() -> float:
 
 
 encoding.accept_list = _accept_list
+exceptionclasses.importable = lambda: settings.RESULT_EXCEPTION_MODULES
 chordparts.patience = _patience

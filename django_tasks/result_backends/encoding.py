@@ -1,26 +1,15 @@
 """Results as text: values, and exceptions in Celery's form ``{"exc_type", "exc_message", "exc_module"}``."""
 
 import base64
-import importlib
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping
 from types import WrapperDescriptorType
-from typing import Any, Final
+from typing import Any
 
-from django_tasks import exceptions, states
+from django_tasks import states
 from django_tasks.exceptions import EncodeError, TaskError, TaskRevokedError
 from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.result_backends.exceptionclasses import module_on_the_wire, named_exception
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, loads_json
-
-_OURS: Final = exceptions.__name__
-#: The modules in which Celery's clients look for the errors that we have under the same names.
-_CELERY: Final = "celery.exceptions"
-_ELSEWHERE: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("TimeLimitExceeded", "SoftTimeLimitExceeded", "WorkerLostError", "Terminated"), "billiard.exceptions"),
-    **dict.fromkeys(("OperationalError", "SerializationError", "ContentDisallowed", "DecodeError", "EncodeError"), "kombu.exceptions"),
-}
-_TRANSLATED: Final = frozenset({_CELERY, *_ELSEWHERE.values()})
 
 #: Says which content types results may have; ``result_backends`` makes it the project's accept list. None: JSON only.
 accept_list: Callable[[], Collection[str] | None] = lambda: None  # noqa: E731  a place to put another one
@@ -73,11 +62,8 @@ def encode_exception(error: BaseException) -> dict[str, Any]:
     Our own errors go under the modules that Celery has them in, so that its clients raise theirs.
     """
     cls = type(error)
-    module = cls.__module__
-    if module == _OURS:
-        module = _ELSEWHERE.get(cls.__name__, _CELERY)
     arguments = [_plain(argument) for argument in error.args or _said(error)]
-    return {"exc_type": cls.__qualname__, "exc_message": arguments, "exc_module": module}
+    return {"exc_type": cls.__qualname__, "exc_message": arguments, "exc_module": module_on_the_wire(cls)}
 
 
 def _said(error: BaseException) -> tuple[str, ...]:
@@ -130,9 +116,9 @@ def _decoded(meta: ResultMeta, accept: Collection[str] | None) -> Any:
 def decode_exception(wire: Any) -> Any:
     """Build the exception that Celery's wire form stands for; None stays None.
 
-    It has its own class where that can be found, else a stand-in of the same name. Only exceptions are ever built, and
-    those that would end the reader's process (SystemExit and the like) get a stand-in, too. A class that doesn't take
-    what was stored becomes ``Exception("<class>(args)")``.
+    It has its own class where this process knows it, else a stand-in of the same name. Nothing is imported for it but what
+    RESULT_EXCEPTION_MODULES lists. Only exceptions are ever built, and those that would end the reader's process (SystemExit
+    and the like) get a stand-in, too. A class whose constructor takes other arguments is built without it.
     """
     if wire is None or isinstance(wire, BaseException):
         return wire
@@ -140,37 +126,4 @@ def decode_exception(wire: Any) -> Any:
         return Exception(wire)
     message = wire.get("exc_message")
     arguments = list(message) if isinstance(message, list | tuple) else [] if message is None else [message]
-    name, module = str(wire["exc_type"]), str(wire.get("exc_module") or "builtins")
-    cls = _find(name, module)
-    if not (isinstance(cls, type) and issubclass(cls, Exception)):
-        cls = _stand_in(name, module)
-    return _built(cls, arguments)
-
-
-def _built(cls: type[Exception], arguments: Sequence[Any]) -> Exception:
-    try:
-        return cls(*arguments)
-    except Exception:  # noqa: BLE001  a constructor that wants something else
-        return Exception(f"{cls}({', '.join(map(repr, arguments))})")
-
-
-@lru_cache(maxsize=256)
-def _stand_in(name: str, module: str) -> type[Exception]:
-    # Kept, so that two errors of one unknown class are of one class here as well.
-    doc = f"Stands for {module}.{name}, which is no exception that can be found in this process."
-    return type(name.rpartition(".")[2] or "Exception", (Exception,), {"__module__": module, "__qualname__": name, "__doc__": doc})
-
-
-def _find(name: str, module: str) -> Any:
-    if module in _TRANSLATED and isinstance(found := getattr(exceptions, name, None), type):
-        return found
-    if module not in sys.modules and module.partition(".")[0] in sys.modules:
-        # Only inside packages that are loaded already: a stored name must not bring in others.
-        try:
-            importlib.import_module(module)
-        except Exception:  # noqa: BLE001  then a stand-in will do
-            return None
-    found = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+    return named_exception(str(wire["exc_type"]), str(wire.get("exc_module") or "builtins"), arguments)

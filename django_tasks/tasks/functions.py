@@ -1,9 +1,9 @@
 """Of what a task can be made: a function that fits the options that say how."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from django_tasks.canvas.parameters import own_signature
 from django_tasks.tasks.attributes import is_flag
 from django_tasks.tasks.definition import Task
 
@@ -40,7 +40,7 @@ def refuse_making(name: str, function: Callable[..., Any], options: Mapping[str,
 
 def _takes_task(function: Callable[..., Any]) -> bool:
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = own_signature(function).parameters.values()
     except (TypeError, ValueError):
         return True
     return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)

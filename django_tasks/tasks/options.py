@@ -1,11 +1,11 @@
 """A task's options: what a decorator takes, and attributes that follow the settings until a task has its own."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, overload
 
 from django_tasks.canvas.calls import Expires
+from django_tasks.canvas.parameters import own_signature
 from django_tasks.conf import settings
 
 V = TypeVar("V")
@@ -136,7 +136,7 @@ def argument_check(function: Callable[..., Any], name: str) -> Callable[..., Non
     None for functions whose parameters can't be read. A wrong call raises TypeError that names the task.
     """
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = own_signature(function).parameters.values()
     except (TypeError, ValueError):
         return None
     written, kinds = [], [parameter.kind for parameter in parameters]

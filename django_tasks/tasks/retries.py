@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 
 from django_tasks.canvas.calls import amend_message, eta_of
 from django_tasks.canvas.optionvalues import refuse_values
+from django_tasks.canvas.parameters import own_signature, told_signature
 from django_tasks.context import Request
 from django_tasks.exceptions import Ignore, Reject, Retry
 from django_tasks.messages import HIDDEN, TaskMessage
@@ -94,7 +95,7 @@ def _arguments(
     if args is not None and kwargs is not None:
         return args, kwargs
     try:
-        signature = inspect.signature(run)
+        signature = told_signature(run)
         parameters = signature.parameters
         named = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if args is not None:
@@ -148,6 +149,7 @@ def with_autoretry(task: Any, run: Callable[..., Any], *, is_async: bool) -> Cal
             finally:
                 _given_up.reset(token)
 
+        arun.__signature__ = own_signature(run)  # type: ignore[attr-defined]
         return arun
 
     @wraps(run)
@@ -160,4 +162,5 @@ def with_autoretry(task: Any, run: Callable[..., Any], *, is_async: bool) -> Cal
         finally:
             _given_up.reset(token)
 
+    retrying.__signature__ = own_signature(run)  # type: ignore[attr-defined]
     return retrying

@@ -7,6 +7,7 @@ from importlib import import_module
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from django_tasks.canvas.parameters import told_signature
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.tasks.definition import Task
 
@@ -27,6 +28,7 @@ def with_models(
             args, kwargs = models.validated(args, kwargs)
             return models.dumped_result(await function(*args, **kwargs))
 
+        avalidated.__signature__ = models.signature  # type: ignore[attr-defined]
         return avalidated, models.dumper(bind=bind)
 
     @wraps(function)
@@ -34,6 +36,7 @@ def with_models(
         args, kwargs = models.validated(args, kwargs)
         return models.dumped_result(function(*args, **kwargs))
 
+    validated.__signature__ = models.signature  # type: ignore[attr-defined]
     return validated, models.dumper(bind=bind)
 
 
@@ -46,19 +49,19 @@ class Models:
         self._name = name
         self._given_context = dict(options.get("pydantic_context") or {})
         self._dump_options = {"mode": "json", **(options.get("pydantic_dump_kwargs") or {})}
-        self._signature = inspect.signature(function)
+        self.signature = told_signature(function)
         try:
             hints = get_type_hints(function)
         except (NameError, AttributeError, TypeError):
             # An annotation that can't be read now: the others still can.
-            hints = {p.name: p.annotation for p in self._signature.parameters.values()}
-            hints["return"] = self._signature.return_annotation
+            hints = {p.name: p.annotation for p in self.signature.parameters.values()}
+            hints["return"] = self.signature.return_annotation
         self._by_name = {parameter: model for parameter, hint in hints.items() if (model := self._model(hint)) is not None}
         self._returned = self._by_name.pop("return", None)
 
     def validated(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Return arguments with models in the place of data; pydantic's ValidationError for what doesn't fit."""
-        bound = self._signature.bind(*args, **kwargs)
+        bound = self.signature.bind(*args, **kwargs)
         for parameter, model in self._by_name.items():
             value = bound.arguments.get(parameter)
             if value is not None:
@@ -77,7 +80,7 @@ class Models:
 
     def dumper(self, *, bind: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
         """Return what turns models among a caller's arguments into data."""
-        names = [p.name for p in self._signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][bind:]
+        names = [p.name for p in self.signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][bind:]
 
         def dump(args: Any, kwargs: Any) -> tuple[Any, Any]:
             if not any(isinstance(value, self._base) for value in (*args, *kwargs.values())):

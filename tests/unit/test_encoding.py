@@ -10,7 +10,7 @@ from django.test import override_settings
 
 from django_tasks import exceptions, states
 from django_tasks.exceptions import ContentDisallowed, EncodeError, TaskError, TaskRevokedError
-from django_tasks.result_backends import encoding
+from django_tasks.result_backends import encoding, exceptionclasses
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.encoding import decode, decode_exception, encode_exception, encode_value
@@ -213,31 +213,76 @@ def test_reading_a_result_never_ends_the_reader(name):
     assert (type(error).__name__, error.args) == (name, (1,))
 
 
-def test_modules_are_imported_only_inside_loaded_packages(monkeypatch, tmp_path):
-    """A stored module name must not bring in packages that nobody loaded; one inside a loaded package is imported."""
-    (tmp_path / "strange_top.py").write_text("class Boom(Exception): pass")
+def test_a_stored_name_imports_nothing_but_what_is_listed(monkeypatch, tmp_path):
+    """A name in a store must import no module, also in a loaded package and through a hook, unless the project lists it."""
     package = tmp_path / "known_top"
     package.mkdir()
-    (package / "errors.py").write_text("class Boom(Exception): pass")
-    (package / "broken.py").write_text("1/0")
+    for name, source in {"errors": "class Boom(Exception): pass", "exits": "raise SystemExit(3)"}.items():
+        (package / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     known = types.ModuleType("known_top")
     known.__path__ = [str(package)]
+    known.__getattr__ = lambda name: pytest.fail("a hook was asked")
     monkeypatch.setitem(sys.modules, "known_top", known)
-    decode_exception({"exc_type": "Boom", "exc_message": [], "exc_module": "strange_top"})
-    assert "strange_top" not in sys.modules
-    found = decode_exception({"exc_type": "Boom", "exc_message": [], "exc_module": "known_top.errors"})
-    assert type(found) is sys.modules.pop("known_top.errors").Boom
-    broken = decode_exception({"exc_type": "Boom", "exc_message": ["x"], "exc_module": "known_top.broken"})
-    assert (type(broken).__name__, broken.args) == ("Boom", ("x",))
+
+    def built(module):
+        return decode_exception({"exc_type": "Boom", "exc_message": ["x"], "exc_module": module})
+
+    for module in ("known_top.errors", "known_top.exits", "known_top", "this"):
+        error = built(module)
+        assert (type(error).__name__, type(error).__module__, error.args) == ("Boom", module, ("x",))
+        assert module == "known_top" or module not in sys.modules
+    monkeypatch.setattr(exceptionclasses, "importable", lambda: ["known_top"])
+    assert type(built("known_top.exits")).__module__ == "known_top.exits"
+    assert type(built("known_top.errors")) is sys.modules.pop("known_top.errors").Boom
 
 
-def test_a_constructor_that_refuses():
-    """A class that doesn't take what it kept must become an Exception that names it and its arguments."""
-    error = travelled(Picky(3, reason="late"))
-    assert type(error) is Exception
-    assert "Picky" in str(error)
-    assert "3: late" in str(error)
+class Formats(Exception):
+    """Makes its text of its arguments."""
+
+    def __init__(self, code, detail="none"):
+        super().__init__(f"{code}: {detail}")
+
+
+class Speaks(Exception):
+    """Has a text of what only its constructor sets."""
+
+    def __init__(self, code, *, detail):
+        self.code, self.detail = code, detail
+        super().__init__(f"{code}: {detail}")
+
+    def __str__(self):
+        return f"{self.code} says {self.detail}"
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (Picky(3, reason="late"), "3: late"),
+        (Formats(3, detail="late"), "3: late"),
+        (Speaks(3, detail="late"), "3: late"),
+        (json.JSONDecodeError("bad", "{", 0), "bad: line 1"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_constructor_that_takes_other_arguments(error, text):
+    """An exception must come back under its name, caught by its class, with its text and its arguments."""
+    found = travelled(error)
+    assert isinstance(found, type(error))
+    assert (type(found).__name__, type(found).__module__) == (type(error).__name__, type(error).__module__)
+    assert text in str(found)
+    assert text in repr(found)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "", ".", "x" * 100_000])
+def test_names_that_no_class_can_have(name):
+    """Whatever is stored as a class's name or module must give an exception."""
+    error = decode_exception({"exc_type": name, "exc_message": [1], "exc_module": name})
+    assert isinstance(error, Exception)
+    assert error.args == (1,)
+    repr(type(error)).encode()
 
 
 @pytest.mark.parametrize(

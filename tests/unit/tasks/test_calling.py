@@ -1,6 +1,7 @@
 """How calls become messages, and what a task's function may be called with here."""
 
 import asyncio
+import functools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -130,6 +131,32 @@ class TestCalling:
         keyword.check_arguments(only=1)
         with pytest.raises(TypeError):
             keyword.check_arguments(1)
+
+    @pytest.mark.parametrize("more", [{}, {"pydantic": True}, {"autoretry_for": (OSError,)}], ids=str)
+    def test_the_outermost_signature_counts(self, world, more):
+        """A decorator may give the function arguments, or take some: calls are checked against what it takes, as in Celery."""
+
+        def store(session, pk):
+            return session, pk
+
+        @functools.wraps(store)
+        def injecting(pk, *, tries=1):
+            return store("the session", pk)
+
+        @functools.wraps(store)
+        def anything(*args, **kwargs):
+            return store("the session", *args)
+
+        named, any_ = (shared_task(name=name, **more)(made) for name, made in (("t.named", injecting), ("t.any", anything)))
+        results = [named.delay(7), named.delay(pk=7, tries=2)]
+        if "pydantic" not in more:
+            # As in Celery, models are sought in the function's own signature.
+            results.append(any_.delay(7))
+        world.run()
+        assert [world.value(result) for result in results] == [["the session", 7]] * len(results)
+        for wrong in ((), (7, 8)):
+            with pytest.raises(TypeError, match=r"t\.named"):
+                named.delay(*wrong)
 
     def test_bound_tasks_are_checked_without_self(self):
         """The task itself is no argument of a call."""

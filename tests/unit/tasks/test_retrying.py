@@ -44,6 +44,24 @@ class TestRetry:
         assert str(caught.value) == "Retry in 30s: ValueError('x')"
         assert caught.value.sig.options["task_id"] == "the-id"
 
+    def test_a_cause_that_cannot_be_shown(self, world):
+        """An exception whose repr and text raise is a cause like any other: the task is tried again, and fails under its name."""
+
+        class Hidden(Exception):
+            def __repr__(self):
+                return self.missing
+
+            __str__ = __repr__
+
+        @shared_task(name="t.hidden", bind=True, default_retry_delay=0, max_retries=1)
+        def hidden(self):
+            raise self.retry(exc=Hidden("x"))
+
+        result = hidden.delay()
+        assert world.step().state == RETRY
+        world.run()
+        assert (world.state(result), type(world.value(result)).__name__) == ("FAILURE", "Hidden")
+
     def test_default_delay(self, add):
         """Without a time the retry comes after default_retry_delay."""
         with running(request_for(add)), pytest.raises(Retry) as caught:
