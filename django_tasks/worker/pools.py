@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,7 +18,7 @@ from django_tasks import clock, states
 from django_tasks.context import Request
 from django_tasks.executor import Executor, loop_thread
 from django_tasks.outcomes import Outcome, hard_limit_of
-from django_tasks.worker.dbconnections import tidy_after_idling, tidy_after_task
+from django_tasks.worker.dbconnections import coroutines_left_something, tidy_after_coroutine, tidy_after_idling, tidy_after_task
 from django_tasks.worker.recovery import awaited_part
 from django_tasks.worker.scoreboard import Block
 
@@ -114,14 +115,22 @@ class Pool(ABC):
     def _perform(self, slot: int, request: Request) -> None:
         self._occupy(slot, request)
         try:
-            outcome = self._executor.execute(request)
-            tidy_after_task()
-            if outcome.state == states.FAILURE and self._executor.plan(request.definition).is_async:
+            # In a context of its own: language, time zone and URLconf, as whatever else is a context variable, end with the task.
+            outcome = copy_context().run(self._executor.execute, request)
+            tidy_after_task(request)
+            if self._executor.plan(request.definition).is_async and self._to_be_tidied(outcome):
                 # Its connections belong to the thread in which the event loop runs synchronous code.
-                loop_thread.run(sync_to_async(tidy_after_task)())
+                loop_thread.run(sync_to_async(tidy_after_coroutine)(self._alone(request)))
         finally:
             self._vacate(slot)
         self._done(outcome)
+
+    def _to_be_tidied(self, outcome: Outcome) -> bool:
+        return outcome.state == states.FAILURE or coroutines_left_something()
+
+    def _alone(self, request: Request) -> Request | None:
+        # Coroutines share their connections: nobody knows which of several has left what.
+        return request if len(self._running) == 1 else None
 
     def _serve(self, slot: int, wait: Callable[[], bool]) -> None:
         """Run what waits in this thread; ``wait()`` is False when the pool stops."""
@@ -210,6 +219,7 @@ class AsyncioPool(Pool):
     def __init__(self, executor: Executor, block: Block, slots: int = 1) -> None:
         super().__init__(executor, block, slots)
         self._free = list(range(slots))
+        self._context = Context()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._finished: asyncio.Event | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -219,7 +229,7 @@ class AsyncioPool(Pool):
         asyncio.run(self._main())
 
     async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._context = asyncio.get_running_loop(), copy_context()
         self._finished = asyncio.Event()
         self._threads = ThreadPoolExecutor(min(self.slots, MOST_THREADS), thread_name_prefix="django_tasks")
         self._ready.set()
@@ -239,7 +249,9 @@ class AsyncioPool(Pool):
                 break
             slot = self._free.pop()
             self._occupy(slot, request)
-            self._tasks[slot] = asyncio.get_running_loop().create_task(self._slot(slot, request))
+            # Not in the context of the task that has just made room.
+            context = self._context.copy()
+            self._tasks[slot] = asyncio.get_running_loop().create_task(self._slot(slot, request), context=context)
         if self._stopping and not self._running and not self._waiting and self._finished is not None:
             self._finished.set()
 
@@ -247,8 +259,8 @@ class AsyncioPool(Pool):
         try:
             if self._executor.plan(request.definition).is_async:
                 outcome = await self._executor.aexecute(request)
-                if outcome.state == states.FAILURE or not self._waiting:
-                    await sync_to_async(tidy_after_task)()
+                if not self._waiting or self._to_be_tidied(outcome):
+                    await sync_to_async(tidy_after_coroutine)(self._alone(request))
             else:
                 outcome = await self._in_thread(request)
         finally:
@@ -260,8 +272,8 @@ class AsyncioPool(Pool):
 
     async def _in_thread(self, request: Request) -> Outcome:
         def perform() -> Outcome:
-            outcome = self._executor.execute(request)
-            tidy_after_task()
+            outcome = copy_context().run(self._executor.execute, request)
+            tidy_after_task(request)
             return outcome
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, perform)

@@ -3,13 +3,26 @@
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from asgiref.sync import sync_to_async
+from django.db import connection, connections, transaction
+from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
+from django.utils import timezone, translation
 
+from django_tasks import shared_task
+from django_tasks.canvas.links import followups
+from django_tasks.context import Request
+from django_tasks.executor import Executor
+from django_tasks.messages import TaskMessage
+from django_tasks.models import Queue
+from django_tasks.outcomes import Outcome
 from django_tasks.worker.dbconnections import tidy_after_task
+from django_tasks.worker.pools import AsyncioPool, Pool, SoloPool, ThreadsPool
+from django_tasks.worker.scoreboard import Scoreboard
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "postgres", "mysql"])
 
 
 def in_a_slot(work: Callable[[], None]) -> None:
@@ -67,3 +80,86 @@ def test_a_connection_that_is_opened_again_is_known() -> None:
             connection.close()
 
     in_a_slot(work)
+
+
+def _switch_off() -> None:
+    connections[in_use.alias].set_autocommit(False)
+
+
+def _begin() -> None:
+    with connections[in_use.alias].cursor() as cursor:
+        cursor.execute("BEGIN")
+
+
+def _begin_and_commit() -> None:
+    with connections[in_use.alias].cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("COMMIT")
+
+
+in_use = threading.local()
+
+
+@pytest.mark.parametrize(
+    ("leave", "said"),
+    [(_switch_off, "left autocommit off"), (_begin, "left a transaction open"), (_begin_and_commit, None), (lambda: None, None)],
+    ids=["autocommit-off", "BEGIN", "committed", "nothing"],
+)
+def test_later_tasks_are_written_whatever_one_has_left(
+    alias: str, caplog: pytest.LogCaptureFixture, leave: Callable[[], None], said: str | None
+) -> None:
+    """Autocommit that is off and a transaction that was begun by hand end with their task, which is named; both writes are then kept."""
+    request = Request(message=TaskMessage(id="id-1", task="shop.careless"))
+
+    def work() -> None:
+        in_use.alias = alias
+        tidy_after_task()
+        Queue.objects.using(alias).create(name="before")
+        leave()
+        tidy_after_task(request)
+        Queue.objects.using(alias).create(name="after")
+        tidy_after_task()
+        connections[alias].close()
+
+    with caplog.at_level(logging.WARNING, "django_tasks.worker"):
+        in_a_slot(work)
+    assert set(Queue.objects.using(alias).values_list("name", flat=True)) == {"before", "after"}
+    warned = [text for text in caplog.messages if "shop.careless[id-1]" in text]
+    assert len(warned) == (said is not None)
+    assert said is None or said in warned[0]
+
+
+@pytest.mark.parametrize("pool", [SoloPool, ThreadsPool, AsyncioPool])
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine"])
+def test_what_a_task_activates_ends_with_it(pool: type[Pool], asynchronous: bool) -> None:
+    """Language, time zone, URLconf and script prefix, and autocommit, are for the next task as they were for this one."""
+    seen: list[Any] = []
+
+    def work() -> None:
+        seen.append((translation.get_language(), timezone.get_current_timezone_name(), get_urlconf(), get_script_prefix()))
+        connection.ensure_connection()
+        seen.append(connection.get_autocommit())
+        translation.activate("de")
+        timezone.activate("Asia/Tokyo")
+        set_urlconf("elsewhere.urls")
+        set_script_prefix("/prefix/")
+        transaction.set_autocommit(False)
+
+    async def work_async() -> None:
+        work_in_context()
+        await sync_to_async(transaction.set_autocommit)(False)
+
+    def work_in_context() -> None:
+        seen.append((translation.get_language(), timezone.get_current_timezone_name(), get_urlconf(), get_script_prefix()))
+        translation.activate("de")
+        timezone.activate("Asia/Tokyo")
+        set_urlconf("elsewhere.urls")
+
+    task = shared_task(name=f"tests.activates.{pool.__name__}.{asynchronous}")(work_async if asynchronous else work)
+    running = pool(Executor(follow=followups), Scoreboard(1, 1)[0])
+    outcomes: list[Outcome] = []
+    running.submit([Request(message=TaskMessage(id=f"id-{n}", task=task.name), definition=task) for n in range(3)])
+    running.stop()
+    in_a_slot(lambda: running.run(outcomes.append))
+    assert [outcome.state for outcome in outcomes] == ["SUCCESS"] * 3
+    assert len(set(seen)) == (1 if asynchronous else 2)
