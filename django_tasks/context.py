@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar, overload
+from typing import Any, ClassVar, Final, Generic, TypeVar, overload
 
 from django_tasks.clock import parse_iso
 from django_tasks.log import set_task_lookup
@@ -124,6 +124,9 @@ class Request(_Open):
     stamped_headers = Carried["Sequence[str] | None"]("stamped_headers")
     #: Times are UTC.
     utc = True
+    #: Celery's names for where the worker logs, which it gives to tasks that run eagerly only.
+    loglevel: ClassVar[int | None] = None
+    logfile: ClassVar[str | None] = None
 
     @property
     def id(self) -> str | None:
@@ -220,9 +223,9 @@ class Request(_Open):
         self.properties = {**self.properties, "correlation_id": value}
 
     @property
-    def stamps(self) -> Mapping[str, Any]:
-        """The stamps; an empty dictionary without any, so that a task may return it."""
-        return self.message.stamps or {}
+    def stamps(self) -> Mapping[str, Any] | None:
+        """The stamps; None without any."""
+        return self.message.stamps or None
 
     @stamps.setter
     def stamps(self, value: Mapping[str, Any] | None) -> None:

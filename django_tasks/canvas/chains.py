@@ -10,6 +10,7 @@ from django_tasks import result_backends
 from django_tasks.canvas.calls import listed
 from django_tasks.canvas.chords import LAST_STEPS, TAKEN_BY_CHAINS, chord, drop_header_links
 from django_tasks.canvas.groups import group
+from django_tasks.canvas.runs import begin
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.texts import shortened
 from django_tasks.canvas.wire import part_of
@@ -184,6 +185,10 @@ class chain(Signature[Any]):
             return [], []
         if args or kwargs:
             steps[0].args, steps[0].kwargs, _ = steps[0].merged(args, kwargs)
+        if copies:
+            # The first is sent by itself, and begins its run then.
+            for step in steps[1:]:
+                begin(step)
         if errbacks := listed(taken.get("link_error")):
             steps = [_with_errbacks(step, errbacks) for step in steps]
         results = [step.freeze(root_id=taken.get("root_id")) for step in steps[:-1]]
@@ -246,11 +251,12 @@ def _add_step(steps: list[Signature[Any]], step: Signature[Any]) -> None:
 
 
 def _with_errbacks(step: Signature[Any], errbacks: Iterable[Any]) -> Signature[Any]:
-    if isinstance(step, group):
-        # Its members may have error callbacks of their own, which an option of the group would replace.
+    # A group's members may have error callbacks of their own, which an option of the group would replace.
+    by_parts = isinstance(step, group) or (isinstance(step, chord) and settings.TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER)
+    if by_parts:
         step = step.clone()
     for errback in errbacks:
-        if isinstance(step, group):
+        if by_parts:
             step.link_error(errback)
         else:
             step.append_to_list_option("link_error", errback)

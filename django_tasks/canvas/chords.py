@@ -7,6 +7,7 @@ from django_tasks.canvas.calls import PLUMBING, listed
 from django_tasks.canvas.dispatch import sending
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.optionvalues import fit_link
+from django_tasks.canvas.runs import Runs, begin
 from django_tasks.canvas.signatures import Signature, maybe_signature, member_of, members_of
 from django_tasks.canvas.texts import chord_text
 from django_tasks.canvas.wire import merge_options, part_of
@@ -29,6 +30,8 @@ _OF_THE_CALL = PLUMBING | {
     "retry_policy",
     "task_id",
 }
+#: How often and how long Celery asks whether the header is done. Parts are counted here, so nobody asks.
+_OF_POLLING = {"interval", "max_retries"}
 #: Options of a chain that are its last step's.
 LAST_STEPS = ("chord", "group_id", "group_index", "link", "task_id")
 #: What running a chain takes for itself; the other options are its first step's.
@@ -44,6 +47,9 @@ class chord(Signature[Any]):
     ``chord([add.s(i, i) for i in range(10)])(total.s())``, or ``group(...) | total.s()``. If a part of the header
     fails, the body is not run: its result is a ChordError, and its error callbacks are called.
     """
+
+    #: Of a chord that was frozen here.
+    runs: Runs | None = None
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "chord":
@@ -135,7 +141,10 @@ class chord(Signature[Any]):
         # The group that a frozen body counts for stays: this chord may lie in a group in the header of a chord, which has the other id.
         body.options = merge_options(body.options, {name: value for name, value in merged.items() if name not in _OF_THE_CALL})
         header = self.tasks.sharing() if isinstance(self.tasks, group) else group(list(self.tasks))
-        group_id = header.options.get("task_id") or self.options.get("task_id") or new_id()
+        group_id = header.options.get("task_id") or self.options.get("task_id")
+        if not group_id or (self.runs is not None and self.runs.is_another()):
+            group_id = new_id()
+        begin(body)
         return self._send(header, body, group_id, body_id, args, header_kwargs, merged)
 
     def _call(
@@ -149,6 +158,8 @@ class chord(Signature[Any]):
         if body is None:
             raise TypeError(f"{self!r} can't be sent: call it with the body, as chord(header)(body)")
         merged = {**self.options, **{name: value for name, value in options.items() if value is not None}}
+        for name in _OF_POLLING & merged.keys():
+            del merged[name]
         args = (*args, *self.args) if args and not self.immutable else self.args
         return args, more, _with_links(member_of(body), merged), merged
 
@@ -161,9 +172,11 @@ class chord(Signature[Any]):
         for name in ("chain", "chord", "task_id", "link", "link_error", "group_id", "group_index"):
             options.pop(name, None)
         header.options = {"task_id": group_id}
-        if not header.tasks:
-            header_result = GroupResult(group_id, [])
-            body.apply_async(([],))
+        if not header.parts():
+            # Empty chains and groups have nothing to run, so no part will ever be done.
+            with sending():
+                header_result = header.apply_async(args, kwargs, **{**options, "task_id": group_id})
+                body.apply_async(([],))
         else:
             shape = header.freeze(group_id=group_id, chord=body, root_id=root_id)
             with sending() as outbox:
@@ -211,6 +224,8 @@ class chord(Signature[Any]):
         """Give header and body their ids; returns the body's result."""
         if not isinstance(self.tasks, group):
             self.tasks = group(self.tasks)
+        if self.tasks.id is None:
+            self.runs = Runs()
         header_result = self.tasks.freeze(parent_id=parent_id, root_id=root_id, chord=self.body)
         self.id = self.tasks.id
         if self.body is None:
@@ -227,6 +242,7 @@ class chord(Signature[Any]):
         """Return a copy with its own body."""
         copy = cast(chord, super().clone(args, kwargs, **options))
         copy.body = maybe_signature(copy.body, clone=True)
+        copy.runs = self.runs
         return copy
 
     def split(self) -> "list[Signature[Any]]":

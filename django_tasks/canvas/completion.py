@@ -1,7 +1,8 @@
 """What a complete chord sets off: its body, or, if a part failed, the body's failure."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django_tasks.canvas.calls import listed
@@ -69,10 +70,15 @@ def _shaped(node: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _failed(body: Any, error: BaseException, parent_id: str | None) -> Followups:
+    sent: dict[Any, list[Any]] = {}
     with gathering() as outbox:
-        for sig in _ends(body):
-            call_errbacks(_errbacks(sig), _result_id(sig), sig.options.get("root_id"), error, task=sig.task)
-    return outbox.followups(failed_with(body, Failure(error), parent_id))
+        for sig, of_groups in _ends(body):
+            own_id = _result_id(sig)
+            results = call_errbacks(_errbacks(sig, of_groups), own_id, sig.options.get("root_id"), error, task=sig.task)
+            sent[own_id] = [result.as_tuple() for result in results]
+    # What it sent are its children, as of a task that ran: with Celery whoever finds the failed body finds its error callbacks.
+    metas = failed_with(body, Failure(error), parent_id)
+    return outbox.followups([replace(meta, children=sent[meta.task_id]) if sent.get(meta.task_id) else meta for meta in metas])
 
 
 def failed_with(body: Any, failure: Failure, parent_id: str | None = None) -> list[ResultMeta]:
@@ -86,20 +92,25 @@ def failed_with(body: Any, failure: Failure, parent_id: str | None = None) -> li
     return metas
 
 
-def _errbacks(sig: Any) -> list[Any]:
-    """Return a failed body's error callbacks but for those of a chord around it, which fails with it and calls them."""
+def _errbacks(sig: Any, of_groups: Sequence[Any]) -> list[Any]:
+    """Return a failed body's error callbacks and those of groups around it, each once, but for those of a chord around it.
+
+    That chord fails with it, and calls them.
+    """
     last = maybe_signature(sig.tasks[-1]) if sig.subtask_type == "chain" and sig.tasks else sig
     around = maybe_signature(last.options.get("chord"))
-    outer = [] if around is None else [errback for end in _ends(around) for errback in _linked(end)]
-    return [errback for errback in _linked(sig) if errback not in outer]
+    outer = [] if around is None else [errback for end, of_its in _ends(around) for errback in (*_linked(end), *of_its)]
+    found = _linked(sig)
+    found += [errback for errback in of_groups if errback not in found]
+    return [errback for errback in found if errback not in outer]
 
 
 def _linked(sig: Any) -> list[Any]:
     """Return error callbacks; a chord's are linked to its body, whose result is the chord's."""
     found = listed(sig.options.get("link_error"))
     if isinstance(sig, chord) and sig.body is not None:
-        for end in _ends(sig.body):
-            found += [errback for errback in _linked(end) if errback not in found]
+        for end, of_groups in _ends(sig.body):
+            found += [errback for errback in (*_linked(end), *of_groups) if errback not in found]
     return found
 
 
@@ -107,12 +118,15 @@ def _result_id(sig: Any) -> Any:
     return _result_id(sig.body) if isinstance(sig, chord) and sig.body is not None else sig.id
 
 
-def _ends(sig: Any) -> Iterator[Any]:
+def _ends(sig: Any) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield a body, or of a group its members, each with the error callbacks of the groups that it lies in."""
     if isinstance(sig, group):
+        own = listed(sig.options.get("link_error"))
         for task in sig.tasks:
-            yield from _ends(task)
+            for end, of_groups in _ends(task):
+                yield end, [*of_groups, *own]
     else:
-        yield sig
+        yield sig, []
 
 
 def _all_calls(sig: Any) -> Iterator[Any]:

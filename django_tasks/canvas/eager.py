@@ -29,11 +29,14 @@ from django_tasks.serializers import dumps, loads
 from django_tasks.states import EXCEPTION_STATES, FAILURE, RETRY, SUCCESS
 
 
-def run_eagerly(task: Any, message: TaskMessage, *, throw: bool) -> EagerResult[Any]:
-    """Run a task here: retries follow at once, links and chains run, too. With ``throw`` its exception is raised."""
-    outcome = _run(task, message)
+def run_eagerly(task: Any, message: TaskMessage, *, throw: bool, **known: Any) -> EagerResult[Any]:
+    """Run a task here: retries follow at once, links and chains run, too. With ``throw`` its exception is raised.
+
+    ``known`` are further attributes of its requests.
+    """
+    outcome = _run(task, message, **known)
     while (message_of_next := _next_try(outcome)) is not None:
-        outcome = _run(task, message_of_next)
+        outcome = _run(task, message_of_next, **known)
     if throw and outcome.state in EXCEPTION_STATES and isinstance(outcome.value, BaseException):
         raise outcome.value
     result: EagerResult[Any] = EagerResult(message.id, outcome.value, outcome.state, traceback=outcome.traceback, name=task.name)
@@ -58,11 +61,12 @@ def travelled(task: Any, args: Any, kwargs: Any, serializer: str | None) -> tupl
     return args, kwargs
 
 
-def _run(task: Any, message: TaskMessage) -> Outcome:
+def _run(task: Any, message: TaskMessage, **known: Any) -> Outcome:
     if not task.store_eager_result:
         # What is not stored need not be something that can be: tests look at the very object that a task returned.
         message = replace(message, ignore_result=True)
     request = Request(message=message, is_eager=True, definition=task, hostname=socket.gethostname())
+    request.update(known)
     with at_once():
         outcome = _execute(_executor(client.middleware()), request)
     if task.store_eager_result and outcome.store and outcome.state != RETRY:

@@ -53,6 +53,7 @@ class Failure:
             content_type=content_type,
             content_encoding=content_encoding,
             traceback=self.traceback,
+            children=(),
             date_done=now(),
             name=sig["task"],
             group_id=options.get("group_id"),
@@ -98,10 +99,11 @@ def call_errbacks(
     *,
     task: str = "",
     request: Request | None = None,
-) -> None:
+) -> list[Any]:
     """Call the error callbacks that take ``(request, exc, traceback)`` here, and send the others with the task's id.
 
     One that can't be called or sent is logged and lost: the others are, and what fails with the task has failed.
+    Returns the results of what was sent.
     """
     to_send: list[Signature[Any]] = []
     for wire in errbacks:
@@ -119,25 +121,20 @@ def call_errbacks(
         _call(errback, request, error)
     if request is not None and request.is_eager:
         # They run here, so one by one: what has run can't be taken back because of another.
-        for errback in to_send:
-            _send([errback], task_id, root_id, is_eager=True)
-    elif to_send:
-        _send(to_send, task_id, root_id)
+        return [result for errback in to_send for result in _send([errback], task_id, root_id, is_eager=True)]
+    return _send(to_send, task_id, root_id) if to_send else []
 
 
-def _send(errbacks: Sequence[Signature[Any]], task_id: str | None, root_id: str | None, *, is_eager: bool = False) -> None:
+def _send(errbacks: Sequence[Signature[Any]], task_id: str | None, root_id: str | None, *, is_eager: bool = False) -> list[Any]:
     try:
         calls = group(errbacks)
         with all_or_nothing():
-            (calls.apply if is_eager else calls.apply_async)((task_id,), parent_id=task_id, root_id=root_id or task_id)
+            return [(calls.apply if is_eager else calls.apply_async)((task_id,), parent_id=task_id, root_id=root_id or task_id)]
     except Exception:
         if len(errbacks) == 1:
             logger.exception(_LOST, errbacks[0].task, task_id)
-            return
-    else:
-        return
-    for errback in errbacks:
-        _send([errback], task_id, root_id)
+            return []
+    return [result for errback in errbacks for result in _send([errback], task_id, root_id)]
 
 
 def _call(errback: Signature[Any], request: Request, error: BaseException) -> None:

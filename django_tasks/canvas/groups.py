@@ -107,6 +107,8 @@ class group(Signature[list[Any]]):
         given.pop("group_index", None)
         given["group_id"] = group_id
         members = list(self.leaves())
+        if not members:
+            return GroupResult(group_id, [])
         with undisturbed(len(members)), sending():
             results = None if args or kwargs else send_alike(members, given)
             if results is None:
@@ -193,6 +195,9 @@ class group(Signature[list[Any]]):
     def link_error(self, errback: Any) -> Any:
         """Call ``errback`` for every member that fails."""
         errback = maybe_signature(fit_link(errback))
+        if self.options.get("link_error"):
+            # Options of the group replace its members' when it runs.
+            self.append_to_list_option("link_error", errback)
         return tuple(task.link_error(errback.clone()) for task in self.tasks)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
@@ -214,8 +219,12 @@ def _leaves(tasks: "Iterable[Signature[Any]]") -> "Iterator[Signature[Any]]":
     for task in tasks:
         if isinstance(task, group):
             yield from _leaves(task.members())
-        elif task.subtask_type != "chain" or task.kwargs["tasks"]:
+        elif not _is_empty(task):
             yield task
+
+
+def _is_empty(task: Signature[Any]) -> bool:
+    return task.subtask_type == "chain" and all(map(_is_empty, task.kwargs["tasks"]))
 
 
 def _lone(result: Any) -> Any:

@@ -191,9 +191,9 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
         ``throw=True`` (or TASK_EAGER_PROPAGATES) raises its exception.
         """
         throw = options.pop("throw", None)
-        options.pop("logfile", None), options.pop("loglevel", None)
+        logging = {"loglevel": options.pop("loglevel", 0), "logfile": options.pop("logfile", None)}
         message = build_message(self.name, tuple(args or ()), dict(kwargs or {}), self.call_options(args, kwargs, options))
-        return run_eagerly(self, message, throw=settings.TASK_EAGER_PROPAGATES if throw is None else throw)
+        return run_eagerly(self, message, throw=settings.TASK_EAGER_PROPAGATES if throw is None else throw, **logging)
 
     # ---- sending it
 

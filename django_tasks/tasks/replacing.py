@@ -69,9 +69,9 @@ def replacement(request: Request, sig: Signature[Any]) -> Signature[Any]:
     """Return what runs instead of the task of this request: under its id, with its links, chord and following steps."""
     sig = member_of(sig)
     if "chord" in sig.options:
-        raise ImproperlyConfigured(f"{sig!r} can't replace a task: it is a part of a chord already")
+        raise ImproperlyConfigured(f"A signature replacing a task must not be part of a chord, and {sig!r} is one")
     if isinstance(sig, chain) and not sig.tasks:
-        raise ImproperlyConfigured("an empty chain can't replace a task")
+        raise ImproperlyConfigured("Cannot replace with an empty chain")
     sig = _with_one_result(sig)
     for callback in listed(request.callbacks):
         sig.link(callback)

@@ -186,6 +186,46 @@ def link_error_of_a_group(t: Any) -> Any:
     return hears(key, 2)
 
 
+@gives(["a ValueError", "g ValueError", "g ValueError"])
+def link_error_of_a_group_body_and_of_its_members(t: Any) -> Any:
+    key = str(uuid4())[:8]
+    body = t.group(t.same.s().on_error(t.heard.s(key=f"{key} a")), t.same.s()).set(link_error=[t.heard.s(key=f"{key} g")])
+    t.chord([t.fail.s(), ident(t, 1)], body).apply_async()
+    return hears(key, 3)
+
+
+@gives(["c ValueError", "c ValueError", "g ValueError", "g ValueError"])
+def link_error_of_a_chord_and_of_its_group_body_that_fails(t: Any) -> Any:
+    key = str(uuid4())[:8]
+    body = t.group(t.fail.s(), t.fail.s()).set(link_error=[t.heard.s(key=f"{key} g")])
+    t.chord([ident(t, 1), ident(t, 1)], body).apply_async(link_error=t.heard.s(key=f"{key} c"))
+    return hears(key, 4)
+
+
+@gives(["ChordError", "ValueError", "ValueError"])
+def link_error_of_each_part_of_a_chord_in_a_chain(t: Any) -> Any:
+    key = str(uuid4())[:8]
+    made = t.chain(ident(t, 1), t.group(t.fail.s(), t.fail.si().set(countdown=1), ident(t, 2)), t.total.s())
+    t.app.conf.task_allow_error_cb_on_chord_header = True
+    try:
+        made.link_error(t.heard.s(key=key))
+        made.apply_async()
+    finally:
+        t.app.conf.task_allow_error_cb_on_chord_header = False
+    return hears(key, 3)
+
+
+@gives([[], DEPENDENCY])
+def children_of_a_failed_body(t: Any) -> Any:
+    parts = [ident(t, 1), t.fail.s()]
+    plain = t.chord(parts, t.total.s()).apply_async()
+    result = t.chord(parts, t.total.s().on_error(t.same.s())).apply_async()
+    wait_until(lambda: plain.ready() and result.ready(), "the chords' end", PATIENCE)
+    [sent] = result.children
+    # The error callback was given the body's id.
+    return [plain.children, stored(t.AsyncResult(sent.children[0].get(timeout=PATIENCE)))]
+
+
 @gives([BAD, "still heard"])
 def an_error_callback_that_fails_changes_nothing(t: Any) -> Any:
     other = str(uuid4())

@@ -42,6 +42,7 @@ REPLACED: dict[str, Any] = {
     "chain to group": [7, 8],
     "replaced again": 13,
     "failure": "ValueError: bad",
+    "nothing": "ImproperlyConfigured: Cannot replace with an empty chain",
 }
 for _kind, _expected in REPLACED.items():
     _enter(f"replaced by {_kind}", lambda t, kind=_kind: t.replace.s(5, kind), _expected)

@@ -4,7 +4,9 @@ import json
 from typing import Any
 from uuid import uuid4
 
-from tests.workflows.table import Table, failure, outcome_of
+from tests.processes import wait_until
+from tests.workflows.table import PATIENCE, Table, failure, outcome_of
+from tests.workflows.tasks import noted
 
 SHAPES = Table()
 gives = SHAPES.gives
@@ -286,3 +288,24 @@ def rich_values_travel_through_a_chain(t: Any) -> Any:
 @gives(["Decimal", "UUID"])
 def rich_values_travel_through_a_chord(t: Any) -> Any:
     return t.chord([t.rich.s("decimal"), t.rich.s("uuid")], t.kinds.s())
+
+
+# ---- sent again, and nothing to send
+
+
+@gives([2, 2])
+def a_frozen_workflow_that_is_sent_twice(t: Any) -> Any:
+    keys = [str(uuid4()), str(uuid4())]
+    parts = t.group(ident(t, 1), ident(t, 2))
+    for made in (t.chord(parts, t.leave.si(keys[0])), t.chain(ident(t, 0), parts, t.leave.si(keys[1]))):
+        made.freeze()
+        outcome_of(made.apply_async())
+        made.apply_async()
+    wait_until(lambda: all(noted().count(key) == 2 for key in keys), "the bodies to run again", PATIENCE)
+    return [noted().count(key) for key in keys]
+
+
+@gives([[1], [], []])
+def a_chord_whose_header_has_empty_chains(t: Any) -> Any:
+    headers = ([t.chain(), ident(t, 1)], [t.chain(), t.chain()], t.group(t.chain()))
+    return [outcome_of(t.chord(header, t.same.s()).apply_async()) for header in headers]

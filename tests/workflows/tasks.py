@@ -246,6 +246,7 @@ def _replacing(task: Any, engine: SimpleNamespace, declared: dict[str, Any]) -> 
             "chain to group": lambda: add.s(number, 1) | engine.group(add.s(1), add.s(2)),
             "replaced again": lambda: declared["replace"].s(number, "chain"),
             "failure": declared["fail"].si,
+            "nothing": engine.chain,
         }[kind]()
 
     @task(bind=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from django_tasks.canvas import chord, group, signature
-from tests.unit.workflows.flow import add, double, fail, ident, note, same, total
+from tests.unit.workflows.flow import add, calls, double, fail, ident, note, same, total
 
 
 def test_group_leaves_in_one_publish(world):
@@ -174,3 +174,44 @@ def test_what_will_never_run_knows_where_it_belongs(world):
     last, body = metas[result.id], metas[result.parent.id]
     assert last.root_id == body.root_id == result.parent.parent.parent.id
     assert last.parent_id == body.task_id
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda made: made,
+        lambda made: ident(0) | made,
+        lambda made: ident(0) | ident(0) | made | same.s(),
+        lambda made: group(ident(0), ident(0) | made),
+        lambda made: chord([made, ident(0)], same.s()),
+        lambda made: chord([ident(0)], chord([ident(0)], made)),
+    ],
+)
+@pytest.mark.parametrize("copied", [False, True])
+def test_each_sending_of_a_frozen_workflow_is_a_run(world, form, copied):
+    """Its tasks run again under their ids, and so does the body of every chord in it, whether it or a copy is sent."""
+    flow = form(chord([ident(1), ident(2)], note.s()))
+    flow.freeze()
+    for run in (1, 2, 3):
+        (flow.clone() if copied else flow).apply_async()
+        world.run()
+        assert calls == [([1, 2],)] * run
+
+
+def test_a_message_that_is_delivered_again_sends_no_second_body(world):
+    """The frozen chord in it opens the same chord: its body runs once, for all runs of the step before."""
+    (ident(0) | chord([ident(1), ident(2)], note.s())).apply_async()
+    first = world.queue[0]
+    world.run()
+    world.queue.append(first)
+    world.run()
+    assert calls == [([1, 2],)]
+
+
+def test_celerys_options_of_polling_have_no_effect(world):
+    """``interval`` and ``max_retries`` say how Celery asks for a chord's end; here its parts are counted."""
+    result = chord([ident(1)], note.s(), interval=1, max_retries=2).apply_async(interval=3)
+    chord([ident(2)])(note.s(), max_retries=3)
+    world.run()
+    assert len(calls) == 2
+    assert world.state(result) == "SUCCESS"
