@@ -16,7 +16,7 @@ from django_tasks.exceptions import EncodeError, InvalidTaskError, SoftTimeLimit
 from django_tasks.layered import MOST_SHARED, Layered, Shared
 from django_tasks.messages import DELIVERY_COUNT, NOTHING, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
 from django_tasks.records import maker
-from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, serializer_of
+from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, plain_signatures, serializer_of
 
 #: Most characters of ``argsrepr`` and ``kwargsrepr``.
 REPR_LENGTH: Final = 1024
@@ -123,6 +123,8 @@ class _Row:
             if destination.serializer == "json" and destination.compression is None:
                 return f"{dumps_json([message.args, kwargs])[:-1]},{self._json(message.embed)}]".encode(), JSON_TYPE, "utf-8", None
             body = [message.args, kwargs, {**_NO_EMBED, **message.embed}]
+            if destination.serializer != "json":
+                body = plain_signatures(body)
             payload = dumps(body, destination.serializer, destination.compression)
         except EncodeError as error:
             raise EncodeError(f"the arguments of the task {message.task!r} can't be sent: {error}") from error

@@ -1,7 +1,7 @@
 """What the result backend is given of an outcome, and of a task that runs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -91,11 +91,20 @@ def _follows(message: TaskMessage) -> dict[str, Any] | None:
         text = dumps_json({**told, "embed": embed})
     except Exception:  # noqa: BLE001  pickled messages hold anything
         return {OMITTED: "it can't be written as JSON"}
+    if message.serializer not in {None, "json"} and not _json_keeps(embed):
+        return {OMITTED: "JSON would change it"}
     if len(text) > MOST_KEPT:
         return {OMITTED: f"it has {len(text):,} bytes, and at most {MOST_KEPT:,} are kept"}
     if message.headers.get(HIDDEN) or _HIDING.search(text):
         return {OMITTED: "its arguments are hidden"}
     return {**told, "embed": embed} if embed else told
+
+
+def _json_keeps(value: Any) -> bool:
+    """Whether a value is the same after a journey as JSON; a tuple for a list is."""
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _json_keeps(each) for name, each in value.items())
+    return all(map(_json_keeps, value)) if isinstance(value, list | tuple) else not isinstance(value, set | frozenset)
 
 
 def _text(header: Any) -> str | None:

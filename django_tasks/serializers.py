@@ -45,6 +45,14 @@ def dumps(value: Any, serializer: str = "json", compression: str | None = None) 
     return Payload(body, content_type, content_encoding, header)
 
 
+def plain_signatures(value: Any) -> Any:
+    """Return a value with dictionaries for its signatures, which YAML refuses, and which pickle would tie to our classes."""
+    kind = type(value)
+    if kind is dict or (isinstance(value, dict) and hasattr(value, "__json__")):
+        return {name: plain_signatures(each) for name, each in value.items()}
+    return kind(map(plain_signatures, value)) if kind is list or kind is tuple else value
+
+
 def loads(
     body: bytes | str,
     content_type: str,

@@ -1,5 +1,6 @@
 """Workflows: signatures, and what combines them."""
 
+from django_tasks.canvas import bodyserializers as _bodyserializers  # noqa: F401  tells the stores by what a body is kept
 from django_tasks.canvas.chains import chain
 from django_tasks.canvas.chords import chord
 from django_tasks.canvas.groups import group

@@ -17,6 +17,7 @@ from django_tasks.messages import LIFTED, TaskMessage
 from django_tasks.models import ChordCounter, Revocation, TaskResult
 from django_tasks.operations.calls import NotRepeatable, stored_call
 from django_tasks.operations.workflows import Workflow
+from django_tasks.result_backends import bodies
 from django_tasks.result_backends.backend import ResultBackend, ResultMeta
 from django_tasks.result_backends.database.chords import members
 from django_tasks.resultmetas import OMITTED, TOLD
@@ -194,7 +195,7 @@ def _counter(alias: str, group_id: str, part: str) -> ChordCounter:
 
 
 def _body(counter: ChordCounter) -> Any:
-    return loads_json(counter.body)
+    return bodies.read(counter.body)
 
 
 # ---- the chords

@@ -9,7 +9,9 @@ from typing import Any, Final
 from django.db.models import Q, QuerySet
 
 from django_tasks import states
+from django_tasks.exceptions import TaskError
 from django_tasks.models import ChordCounter, TaskResult
+from django_tasks.result_backends import bodies
 
 #: Rows before and behind the one that is looked at among which its workflow is sought. There is no index on root and group,
 #: since every task would pay for it; the tasks of a workflow are stored near each other.
@@ -120,8 +122,11 @@ def _members(groups: Iterable[str]) -> list[str]:
 def _bodies(groups: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for group_id, text in ChordCounter.objects.filter(group_id__in=list(groups)[:500]).values_list("group_id", "body"):
-        body = _read(text)
-        if isinstance(body, dict):
+        try:
+            body = bodies.read(text)
+        except TaskError:
+            continue
+        if isinstance(body, Mapping):
             found[group_id] = body
     return found
 

@@ -13,6 +13,7 @@ from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
 from django_tasks import states
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded, TaskError
+from django_tasks.result_backends import bodies
 from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, collected
 from django_tasks.result_backends.documents import from_document, to_document
@@ -191,7 +192,7 @@ class CacheResultBackend(ResultBackend):
             ordered = collected(group_id, positions[key], found)
             # As it is kept: a part that was done well, and failed when it ran again, has not failed.
             if len(ordered) >= known[f"{key}.s"] or any(part.status != states.SUCCESS for part in ordered):
-                ready.append(ReadyChord(group_id, loads_json(known[f"{key}.body"]), ordered, _members(known.get(key))))
+                ready.append(ReadyChord(group_id, bodies.read(known[f"{key}.body"]), ordered, _members(known.get(key))))
         return ready
 
     def _claimed(self, cache: BaseCache, ready: Sequence[ReadyChord]) -> list[ReadyChord]:
@@ -241,7 +242,7 @@ def _members(text: str | None) -> Sequence[Any] | None:
 
 def _what_stays(key: str, chord: NewChord) -> Iterator[tuple[str, str]]:
     """Yield the entries of a chord that are the same whenever it is opened."""
-    yield f"{key}.body", dumps_json(chord.body)
+    yield f"{key}.body", bodies.written(chord.body)
     yield f"{key}.parts", dumps_json(list(chord.parts))
     if chord.shape is not None:
         yield key, _group(chord.shape)

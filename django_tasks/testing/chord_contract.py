@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
+from django.conf import settings
+from django.test import override_settings
+
 from django_tasks import clock, states
 from django_tasks.messages import new_id
 from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
@@ -115,6 +118,20 @@ class ChordContract(ResultProbes):
         backend.store([lost])
         (ready,) = backend.count_chord_parts([lost])
         assert (ready.body, ready.parts[0].task_id) == (BODY, lost.task_id)
+
+    def test_a_body_of_another_serializer(self, backend: ResultBackend) -> None:
+        """A body that is sent with another serializer must be kept by that one, whether its parts bring it or not."""
+        kwargs = {"within": timedelta(days=1), "by": {1: (2, 3)}}
+        own = getattr(settings, "DJANGO_TASKS", {})
+        with override_settings(DJANGO_TASKS={**own, "ACCEPT_CONTENT": ["json", "pickle"]}):
+            body = {**BODY, "kwargs": kwargs, "options": {**BODY["options"], "serializer": "pickle"}}
+            for brought in (body, {}):
+                group_id = new_id()
+                backend.open_chords([NewChord(group_id, 1, body)])
+                done = meta(group_id=group_id, group_index=0, chord=brought)
+                backend.store([done])
+                (ready,) = backend.count_chord_parts([done])
+                assert ready.body == body
 
     # ---- claims
 

@@ -11,11 +11,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_tasks import clock
 from django_tasks.messages import WireSignature
 from django_tasks.models.results import ChordCounter, ChordPart
+from django_tasks.result_backends import bodies
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.chordparts import collected
 from django_tasks.result_backends.database.reading import fetch
 from django_tasks.result_backends.database.rows import moment_of
-from django_tasks.serializers import loads_json
 
 T = TypeVar("T")
 
@@ -46,8 +46,7 @@ class Held:
     @property
     def body(self) -> WireSignature:
         """The body, read."""
-        body: WireSignature = loads_json(self.text)
-        return body
+        return bodies.read(self.text)
 
 
 def hold(connection: BaseDatabaseWrapper, group_ids: Collection[str]) -> list[Held]:

@@ -12,13 +12,13 @@ from django.db.models.functions import Greatest
 
 from django_tasks import clock, states
 from django_tasks.models.results import ChordCounter, ChordPart, TaskResult
+from django_tasks.result_backends import bodies
 from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience
 from django_tasks.result_backends.database import chordrows, groups
 from django_tasks.result_backends.database.chordrows import ADDED
 from django_tasks.result_backends.database.reading import fetch
 from django_tasks.result_backends.database.rows import for_model
-from django_tasks.serializers import dumps_json, loads_json
 
 #: By how much the clocks of who opens a chord and who stores its parts' results may differ.
 _SKEW: Final = timedelta(hours=1)
@@ -29,7 +29,7 @@ def open_chords(alias: str, chords: Sequence[NewChord]) -> None:
     groups.store(alias, {chord.group_id: chord.shape for chord in chords if chord.shape is not None})
     now = for_model(clock.now())
     counters = [
-        ChordCounter(group_id=chord.group_id, size=chord.size, body=dumps_json(chord.body), date_created=now)
+        ChordCounter(group_id=chord.group_id, size=chord.size, body=bodies.written(chord.body), date_created=now)
         for chord in sorted(chords, key=attrgetter("group_id"))
     ]
     ChordCounter.objects.using(alias).bulk_create(counters, ignore_conflicts=True)
@@ -149,7 +149,7 @@ def _unclaimed(alias: str) -> "QuerySet[ChordCounter]":
 
 def _open(counters: "QuerySet[ChordCounter]") -> list[OpenChord]:
     rows = counters.values_list("group_id", "size", "done", "date_created", "body")
-    return [OpenChord(group_id, size, done, clock.as_utc(opened), loads_json(body)) for group_id, size, done, opened, body in rows]
+    return [OpenChord(group_id, size, done, clock.as_utc(opened), bodies.read(body)) for group_id, size, done, opened, body in rows]
 
 
 def recount(alias: str, group_ids: Collection[str]) -> list[ReadyChord]:

@@ -14,6 +14,8 @@ from django_tasks import states
 from django_tasks.conf import settings
 from django_tasks.messages import WireSignature, new_id
 from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultMeta
+from django_tasks.result_backends.bodies import read as body_of
+from django_tasks.result_backends.bodies import written
 from django_tasks.result_backends.chordparts import claim_patience
 from django_tasks.result_backends.redis import scripts
 from django_tasks.serializers import JSON_TYPE, dumps_json, loads_json
@@ -73,7 +75,7 @@ class Chords:
 
     def _open(self, found: Sequence[Any]) -> list[OpenChord]:
         return [
-            OpenChord(name.decode()[len(self._prefix) :], int(size), int(counted), _moment(opened), loads_json(body))
+            OpenChord(name.decode()[len(self._prefix) :], int(size), int(counted), _moment(opened), body_of(body))
             for name, opened, size, counted, body in zip(*(found[at::5] for at in range(5)), strict=True)
         ]
 
@@ -84,7 +86,7 @@ class Chords:
             some = names[start : start + _BATCH]
             found = self._run("Reading chords", scripts.UNCOUNTED, tuple(self._keys(some)), (self._ordered,))
             for number, body, *parts in zip(*(found[at::5] for at in range(5)), strict=True):
-                waiting[some[int(number)]] = loads_json(body), _left(*parts)
+                waiting[some[int(number)]] = body_of(body), _left(*parts)
         return waiting
 
     def count(self, metas: Sequence[ResultMeta]) -> list[ReadyChord]:
@@ -95,15 +97,15 @@ class Chords:
                 groups.setdefault(meta.group_id, []).append(meta)
         if not groups:
             return []
-        bodies = self._bodies(groups)
+        wanted = self._bodies(groups)
         values: list[Any] = [new_id(), int(claim_patience() * 1000), _lifetime(), self._ordered]
         for group_id, parts in groups.items():
-            values += (dumps_json(bodies[group_id]), len(parts))
+            values += (written(wanted[group_id]), len(parts))
             values += (value for part in parts for value in _counted(part))
         names = list(groups)
         found = self._run("Counting chord parts", scripts.COUNT, (*self._own, *self._keys(names)), values)
         return [
-            ReadyChord(names[int(number)], bodies[names[int(number)]], self._parts(names[int(number)], entries), _shape(text))
+            ReadyChord(names[int(number)], wanted[names[int(number)]], self._parts(names[int(number)], entries), _shape(text))
             for number, entries, text in zip(found[::3], found[1::3], found[2::3], strict=True)
         ]
 
@@ -126,7 +128,7 @@ class Chords:
         chords = []
         for key, body, entries, text in zip(*(found[at::4] for at in range(4)), strict=True):
             group_id = key.decode().removeprefix(self._prefix)
-            chords.append(ReadyChord(group_id, loads_json(body), self._parts(group_id, entries), _shape(text)))
+            chords.append(ReadyChord(group_id, body_of(body), self._parts(group_id, entries), _shape(text)))
         return chords
 
     def _parts(self, group_id: str, entries: Sequence[bytes]) -> list[ResultMeta]:
@@ -143,7 +145,7 @@ def _lifetime() -> int:
 
 
 def _opened(chord: NewChord) -> tuple[int, str, str, str]:
-    return chord.size, dumps_json(chord.body), "\n".join(chord.parts), group_text(chord.shape) if chord.shape is not None else ""
+    return chord.size, written(chord.body), "\n".join(chord.parts), group_text(chord.shape) if chord.shape is not None else ""
 
 
 def group_text(members: Sequence[Any]) -> str:
