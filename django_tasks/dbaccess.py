@@ -1,11 +1,11 @@
 """The calling thread's database connection: what may be done with it, and what its errors mean to a user."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
@@ -61,6 +61,12 @@ def close_if_broken(connection: BaseDatabaseWrapper) -> None:
         connection.close()
 
 
+def close_broken() -> None:
+    """Close those of this thread's connections that answer no more. For after a failure: it asks each server."""
+    for connection in connections.all(initialized_only=True):
+        close_if_broken(connection)
+
+
 def trying_again(connection: BaseDatabaseWrapper, work: Callable[[], R]) -> R:
     """Do ``work`` again when MySQL gave it up for another's sake; inside the caller's transaction it can't be."""
     for left in reversed(range(_TRIES)):
@@ -70,6 +76,28 @@ def trying_again(connection: BaseDatabaseWrapper, work: Callable[[], R]) -> R:
             if not left or connection.in_atomic_block or not has_code(error, _TRANSIENT_CODES):
                 raise
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def in_transaction(alias: str) -> Iterator[BaseDatabaseWrapper]:
+    """``transaction.atomic`` that leaves no broken connection behind: also where BEGIN and COMMIT are what fails.
+
+    On MySQL and MariaDB BEGIN is the first that the server hears, so a connection that was closed while nobody used it (by KILL,
+    or the limit on idle time) fails here, outside of what is done inside; it is opened anew, once. Django's errors pass unchanged.
+    """
+    connection = connections[alias]
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(transaction.atomic(using=alias))
+            except (DatabaseError, InterfaceError):
+                # Nothing has been done yet.
+                close_if_broken(connection)
+                stack.enter_context(transaction.atomic(using=alias))
+            yield connection
+    except (DatabaseError, InterfaceError):
+        close_if_broken(connection)
+        raise
 
 
 def delete(rows: "QuerySet[Any]", limit: int) -> int:

@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from django.conf import settings as django_settings
-from django.db import connections, router, transaction
+from django.db import InterfaceError, connections, router, transaction
+from django.db import OperationalError as DjangoOperationalError
 from django.db.models import QuerySet
 
 from django_tasks import client, clock
-from django_tasks.exceptions import DecodeError
+from django_tasks.dbaccess import close_if_broken, trying_again
+from django_tasks.exceptions import DecodeError, OperationalError
 from django_tasks.messages import DELIVERY_COUNT, UNKNOWN_SINCE, DeadMessage, Envelope
 from django_tasks.models.queues import DeadLetter
 from django_tasks.serializers import dumps_json, loads_json
@@ -19,9 +21,17 @@ _LEFTOVERS: Final = frozenset({DELIVERY_COUNT, UNKNOWN_SINCE, "redelivered"})
 
 
 def record(dead: Sequence[DeadMessage]) -> None:
-    """Keep these messages, bodies byte for byte, in one INSERT."""
-    if dead:
-        DeadLetter.objects.bulk_create([_row(one) for one in dead], batch_size=_BATCH)
+    """Keep these messages, bodies byte for byte, in one INSERT. Raises OperationalError when the database can't be reached."""
+    if not dead:
+        return
+    rows, alias = [_row(one) for one in dead], router.db_for_write(DeadLetter)
+    connection = connections[alias]
+    try:
+        trying_again(connection, lambda: DeadLetter.objects.using(alias).bulk_create(rows, batch_size=_BATCH))
+    except (DjangoOperationalError, InterfaceError) as error:
+        # Others are of the values: that letter is refused however often it is tried.
+        close_if_broken(connection)
+        raise OperationalError(f"Recording {len(dead)} dead letter(s) failed on the database {alias!r}: {error}") from error
 
 
 def replay(letters: QuerySet[DeadLetter] | Iterable[int]) -> int:

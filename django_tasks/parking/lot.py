@@ -7,11 +7,12 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError
 
 from django_tasks import brokers, clock
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
+from django_tasks.dbaccess import in_transaction
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import PARKED, Delivery, Envelope
 
@@ -60,7 +61,7 @@ def send(broker: Broker, envelopes: Sequence[Envelope]) -> None:
     near = [envelope for envelope in envelopes if envelope.not_before is None or envelope.not_before <= horizon]
     alias = settings.TASK_OUTBOX_DATABASE
     try:
-        with transaction.atomic(using=alias):
+        with in_transaction(alias):
             _keep(far, alias)
             if near:
                 broker.publish(near)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from django.db import InterfaceError, transaction
+from django.db import InterfaceError
 from django.db import OperationalError as DjangoOperationalError
 
 from django_tasks import clock, deadletters, states
@@ -16,6 +16,7 @@ from django_tasks.canvas.completion import resolve
 from django_tasks.canvas.links import followups
 from django_tasks.client import forward, publish
 from django_tasks.context import Request
+from django_tasks.dbaccess import in_transaction
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import NOTHING, DeadMessage, Disposition, Settlement, TaskMessage
 from django_tasks.outcomes import Outcome, failure
@@ -235,11 +236,11 @@ class Completer:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        if not self._one_transaction:
+        if not self._one_transaction or self._backend.alias is None:
             yield
             return
         try:
-            with transaction.atomic(using=self._backend.alias):
+            with in_transaction(self._backend.alias):
                 yield
         except (DjangoOperationalError, InterfaceError) as error:
             # BEGIN and COMMIT fail here, outside of what broker and backend translate.

@@ -14,6 +14,7 @@ from django_tasks import clock, signals
 from django_tasks.brokers.broker import Broker, Consumer
 from django_tasks.canvas.links import followups
 from django_tasks.context import Request
+from django_tasks.dbaccess import close_broken
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Delivery, Disposition, Settlement
 from django_tasks.outcomes import Outcome, ignores_result
@@ -162,6 +163,8 @@ class ConsumerThread(threading.Thread):
         return longest if due is None else min(due, longest)
 
     def _stumble(self, error: Exception) -> None:
+        # Whatever failed, and whoever asked: a connection that the server has closed is not tried for ever.
+        close_broken()
         if self.reason == "unreachable":
             # What ran on has ended meanwhile, and there is nobody to tell.
             self._forget()

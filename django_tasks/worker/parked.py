@@ -1,11 +1,10 @@
 """What a worker of another broker must know of the messages that wait in the database."""
 
 from django.conf import settings as django_settings
-from django.db import DatabaseError, InterfaceError
 
 from django_tasks import clock
 from django_tasks.conf import settings
-from django_tasks.exceptions import OperationalError
+from django_tasks.dbaccess import reaching
 from django_tasks.messages import PARKED
 from django_tasks.models import Message, MessageState
 
@@ -17,8 +16,6 @@ def parked_messages_are_due() -> bool:
     """
     alias = settings.TASK_OUTBOX_DATABASE
     now = clock.now() if django_settings.USE_TZ else clock.now().replace(tzinfo=None)
-    try:
+    with reaching(alias, "Looking for parked messages"):
         parked = Message.objects.using(alias).filter(queue=PARKED)
         return parked.exclude(state=MessageState.DELAYED).exists() or parked.filter(state=MessageState.DELAYED, until__lte=now).exists()
-    except (DatabaseError, InterfaceError) as error:
-        raise OperationalError(f"looking for parked messages failed in the database {alias!r}: {error}") from error
