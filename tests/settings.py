@@ -55,6 +55,10 @@ for _alias in ("postgres", "mysql"):
         # The process id: test runs at the same time don't take each other's database away.
         DATABASES[_alias]["TEST"] = {"NAME": f"test_django_tasks_{os.getpid()}"}
 
+if "POSTGRES_POOL" in os.environ and "postgres" in DATABASES:
+    # Django's pool of connections, with these options of psycopg_pool.
+    DATABASES["postgres"]["OPTIONS"] = {"pool": json.loads(os.environ["POSTGRES_POOL"])}
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from django.db import connections
-
 from django_tasks import brokers, events, result_backends
 from django_tasks.exceptions import OperationalError
+from django_tasks.worker.beforefork import close_what_is_open
 from django_tasks.worker.outage import Outage, broker_in_words, endurance
 
 logger = logging.getLogger("django_tasks.worker")
@@ -53,7 +52,7 @@ def forget_connections() -> None:
     brokers.reset()
     result_backends.reset()
     events.reset()
-    connections.close_all()
+    close_what_is_open()
 
 
 @contextmanager

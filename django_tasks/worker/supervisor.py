@@ -10,10 +10,9 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, Final
 
-from django.db import connections
-
 from django_tasks import clock, signals
 from django_tasks.worker.autoscaler import Autoscaler
+from django_tasks.worker.beforefork import close_what_is_open
 from django_tasks.worker.child import DRAINED, UNREACHABLE, run_child
 from django_tasks.worker.node import Beat, run_node
 from django_tasks.worker.options import WorkerOptions
@@ -135,7 +134,7 @@ class Supervisor:
 
     def _fork(self, be: Callable[[Channel], int], consumer_id: str) -> Process:
         # Whatever an app has opened must not be shared with a child.
-        connections.close_all()
+        close_what_is_open()
         others = [process.channel for process in (*self._children.values(), self._node) if process is not None]
         return fork(be, consumer_id=consumer_id, close=others)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -21,8 +22,12 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True, da
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo"])
 def test_every_pool_runs_functions_and_coroutines(start_worker: StartWorker, place: Place, pool: str) -> None:
-    """It says that it is ready, results of both kinds come back, and a warm shutdown ends with status 0."""
-    worker = start_worker("-P", pool, "-c", "2")
+    """It says that it is ready, results of both kinds come back, and a warm shutdown ends with status 0.
+
+    On PostgreSQL its connections are of a pool (where psycopg_pool is installed), which no two processes may share.
+    """
+    with_pool = place.name == "postgres" and find_spec("psycopg_pool") is not None
+    worker = start_worker("-P", pool, "-c", "2", **({"POSTGRES_POOL": '{"min_size": 2, "max_size": 6}'} if with_pool else {}))
     worker.says(" ready.")
     sums = [tasks.add.delay(number, 1) for number in range(20)]
     naps = [tasks.nap_async.delay(0.01) for _ in range(5)]
