@@ -3,6 +3,8 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from django_tasks.models.home import OwnRows
+
 
 class BeatTerm(models.Model):
     """Who leads until when. One row; several beats only compete to spare each other work, never for correctness."""
@@ -11,6 +13,8 @@ class BeatTerm(models.Model):
     holder = models.CharField(_("leader"), max_length=255)
     elected_at = models.DateTimeField(_("leads since"))
     expires_at = models.DateTimeField(_("leads until"))
+
+    objects = OwnRows()
 
     class Meta:
         verbose_name = _("beat term")
@@ -32,6 +36,8 @@ class BeatRun(models.Model):
     task_id = models.CharField(_("task id"), max_length=255)
     task = models.CharField(_("task"), max_length=255)
     sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+
+    objects = OwnRows()
 
     class Meta:
         verbose_name = _("periodic run")

@@ -3,6 +3,8 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from django_tasks.models.home import OwnRows
+
 
 class Event(models.Model):
     """What a worker or a caller said of a task or itself. News, not a record: rows go after EVENT_QUEUE_EXPIRES seconds."""
@@ -13,6 +15,8 @@ class Event(models.Model):
     timestamp = models.FloatField(_("timestamp"))
     #: The event's other fields, as JSON. Text, as PostgreSQL's jsonb has no place for some characters that tracebacks may hold.
     fields = models.TextField(_("fields"))
+
+    objects = OwnRows()
 
     class Meta:
         verbose_name = _("event")

@@ -6,6 +6,8 @@ from django.core.checks import CheckMessage
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from django_tasks.models.home import OwnRows
+
 
 class MessageState(models.IntegerChoices):
     """Where a message of the database broker is."""
@@ -38,6 +40,8 @@ class Message(models.Model):
     properties = models.TextField(_("properties"))
     body = models.BinaryField(_("body"))
     created_at = models.DateTimeField(_("created at"))
+
+    objects = OwnRows()
 
     class Meta:
         verbose_name = _("queued message")
@@ -88,6 +92,8 @@ class DeadLetter(models.Model):
     body = models.BinaryField(_("body"))
     died_at = models.DateTimeField(_("died at"), db_index=True)
 
+    objects = OwnRows()
+
     class Meta:
         verbose_name = _("dead letter")
         verbose_name_plural = _("dead letters")
@@ -112,6 +118,8 @@ class Redelivery(models.Model):
     how = models.CharField(_("how"), max_length=255, blank=True)
     updated_at = models.DateTimeField(_("updated at"), db_index=True)
 
+    objects = OwnRows()
+
     class Meta:
         verbose_name = _("redelivery")
         verbose_name_plural = _("redeliveries")
@@ -127,6 +135,8 @@ class Queue(models.Model):
     paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
     paused_by = models.CharField(_("paused by"), max_length=255, blank=True)
     reason = models.TextField(_("reason"), blank=True)
+
+    objects = OwnRows()
 
     class Meta:
         verbose_name = _("queue")

@@ -4,6 +4,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from django_tasks import states
+from django_tasks.models.home import ResultRows
 
 
 class TaskResult(models.Model):
@@ -36,6 +37,8 @@ class TaskResult(models.Model):
     date_started = models.DateTimeField(_("started at"), null=True, blank=True)
     date_done = models.DateTimeField(_("done at"), null=True, blank=True)
 
+    objects = ResultRows()
+
     class Meta:
         verbose_name = _("task result")
         verbose_name_plural = _("task results")
@@ -64,6 +67,8 @@ class GroupResult(models.Model):
     date_created = models.DateTimeField(_("created at"))
     date_done = models.DateTimeField(_("done at"), null=True, blank=True)
 
+    objects = ResultRows()
+
     class Meta:
         verbose_name = _("group result")
         verbose_name_plural = _("group results")
@@ -86,6 +91,8 @@ class ChordCounter(models.Model):
     #: While somebody sends the body: until when that one is taken to be alive.
     claimed_until = models.DateTimeField(_("being sent until"), null=True, blank=True)
 
+    objects = ResultRows()
+
     class Meta:
         verbose_name = _("chord")
         verbose_name_plural = _("chords")
@@ -101,6 +108,8 @@ class ChordPart(models.Model):
     group_id = models.CharField(max_length=255)
     task_id = models.CharField(max_length=255)
     position = models.IntegerField(null=True)
+
+    objects = ResultRows()
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["group_id", "task_id"], name="django_tasks_chordpart_once"),)

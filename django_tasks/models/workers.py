@@ -3,6 +3,8 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from django_tasks.models.home import OwnRows
+
 
 class Worker(models.Model):
     """A worker node, from its heartbeats. ``instance`` is unique for all time; ``name`` is what users see."""
@@ -22,6 +24,8 @@ class Worker(models.Model):
     heartbeat_at = models.DateTimeField(_("last heartbeat"), db_index=True)
     stopped_at = models.DateTimeField(_("stopped at"), null=True, blank=True)
 
+    objects = OwnRows()
+
     class Meta:
         verbose_name = _("worker")
         verbose_name_plural = _("workers")
@@ -40,6 +44,8 @@ class Revocation(models.Model):
     signal = models.CharField(_("signal"), max_length=16, default="SIGTERM")
     revoked_at = models.DateTimeField(_("revoked at"), db_index=True)
     revoked_by = models.CharField(_("revoked by"), max_length=255, blank=True)
+
+    objects = OwnRows()
 
     class Meta:
         verbose_name = _("revocation")
@@ -62,6 +68,8 @@ class RevokedStamp(models.Model):
     signal = models.CharField(_("signal"), max_length=16, default="SIGTERM")
     revoked_at = models.DateTimeField(_("revoked at"), db_index=True)
     revoked_by = models.CharField(_("revoked by"), max_length=255, blank=True)
+
+    objects = OwnRows()
 
     class Meta:
         verbose_name = _("revoked stamp")

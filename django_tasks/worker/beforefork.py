@@ -19,7 +19,8 @@ def close_what_is_open() -> None:
     """
     connections.close_all()
     for alias in _with_pools():
-        connections[alias].close_pool()
+        pooled: Any = connections[alias]
+        pooled.close_pool()
     caches.close_all()
     pools = sys.modules.get("kombu.pools")
     if pools is not None:

@@ -99,6 +99,7 @@ class Maintenance:
 
 def forget_revocations(before: datetime, *, limit: int, alias: str | None = None) -> int:
     """Delete what was revoked before this time: up to ``limit`` tasks and stamps; return how many."""
-    tasks, stamps = (model.objects.using(alias).filter(revoked_at__lt=before) for model in (Revocation, RevokedStamp))
+    everything = (model.objects.using(alias) if alias else model.objects.all() for model in (Revocation, RevokedStamp))
+    tasks, stamps = (rows.filter(revoked_at__lt=before) for rows in everything)
     deleted = delete(tasks, limit)
     return deleted + delete(stamps, limit - deleted)
