@@ -1,8 +1,10 @@
-# `make` alone lists what there is. PYTHON chooses the interpreter, VENV the place of the virtual environment.
+# `make` alone lists what there is. PYTHON chooses the interpreter, VENV the place of the virtual
+# environment, JOBS how many processes run tests: two for each core, and no more than eight.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+JOBS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -17,8 +19,16 @@ demo: $(VENV)/.demo ## start a demonstration: site, worker and beat on SQLite (A
 	@$(BIN)/python testproject/demo.py $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.test ## run the tests (ARGS="tests/unit -x"); what needs a server that isn't there is skipped by name
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test ## run the tests, all but the slow ones (ARGS="tests/unit -x"); what needs a server that isn't there is skipped by name
+	@$(BIN)/python -m pytest --plan quick -n $(JOBS) $(ARGS)
+
+.PHONY: test-all
+test-all: $(VENV)/.test-all ## run every test
+	@$(BIN)/python -m pytest --plan all -n $(JOBS) $(ARGS)
+
+.PHONY: durations
+durations: $(VENV)/.test-all ## run every test and write down how long each takes: tests/durations.txt
+	@$(BIN)/python -m pytest --plan all -n $(JOBS) --write-durations
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff and the import rules
@@ -60,6 +70,11 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[test]'
+	@$(PIP) --editable '.[mysql]' >/dev/null 2>&1 || echo "mysqlclient can't be built here (it needs MariaDB's headers and pkg-config): tests on MariaDB will be skipped"
+	@touch $@
+
+$(VENV)/.test-all: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[test-all]'
 	@$(PIP) --editable '.[mysql]' >/dev/null 2>&1 || echo "mysqlclient can't be built here (it needs MariaDB's headers and pkg-config): tests on MariaDB will be skipped"
 	@touch $@
 

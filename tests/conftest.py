@@ -2,26 +2,50 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.services import SERVICES, missing
+from tests import emptying, planplugin
+from tests.services import SERVICES, missing, missing_package
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     # Of a run in the background, whose shell lets it ignore Ctrl-C: the processes that it starts would ignore it, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Hundreds of tests start a process: each would compile all our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--plan and --write-durations."""
+    planplugin.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show and order the run where --plan asks for it."""
+    planplugin.configure(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core, and no more than eight: tests with real processes wait most of their time."""
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip by name what needs a server that doesn't answer; where CI is set, that is a failure."""
+    """Skip by name what needs a server that doesn't answer, or a package that isn't here; where CI is set, that is a failure."""
     for item in items:
-        for name in SERVICES:
-            if item.get_closest_marker(name) is not None and (reason := missing(name)) is not None:
-                if os.environ.get("CI") == "true":
-                    pytest.exit(f"{item.nodeid} needs a service: {reason}", returncode=3)
-                item.add_marker(pytest.mark.skip(reason=reason))
+        absent = [missing(name) for name in SERVICES if item.get_closest_marker(name)]
+        absent += [missing_package(mark.args[0]) for mark in item.iter_markers("needs")]
+        for reason in filter(None, absent):
+            if os.environ.get("CI") == "true":
+                pytest.exit(f"{item.nodeid} can't run: {reason}", returncode=3)
+            item.add_marker(pytest.mark.skip(reason=reason))
         _leave_out_missing_databases(item)
 
 
@@ -40,6 +64,12 @@ def _leave_out_missing_databases(item: pytest.Item) -> None:
     if mark and wanted and wanted != "__all__":
         here = [name for name in wanted if name not in SERVICES or missing(name) is None]
         item.add_marker(pytest.mark.django_db(*mark.args, **{**mark.kwargs, "databases": here}), append=False)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """The test databases, emptied in our way after a test."""
+    emptying.install()
 
 
 @pytest.fixture(
@@ -62,8 +92,6 @@ def alias(request: pytest.FixtureRequest) -> str:
 def _forgetful() -> Iterator[None]:
     """Leave no broker, event channel, result backend or router of one test to the next."""
     yield
-    import sys
-
     for name in ("brokers", "events", "result_backends", "routing"):
         module = sys.modules.get(f"django_tasks.{name}")
         if module is not None and hasattr(module, "reset"):

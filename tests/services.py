@@ -5,6 +5,7 @@ import socket
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 
@@ -49,6 +50,12 @@ def missing(name: str) -> str | None:
     except Exception as error:
         return f"{name} at {place[0]}:{place[1]} can't be used ({error}); set {service.variable} to use another"
     return None
+
+
+@cache
+def missing_package(module: str) -> str | None:
+    """Say that a package of the extra test-all isn't installed; None if it is."""
+    return None if find_spec(module) else f'no package {module}; it comes with pip install -e ".[test-all]"'
 
 
 def _try(name: str, url: str) -> None:

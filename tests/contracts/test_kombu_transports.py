@@ -110,6 +110,8 @@ def server() -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.needs("moto")
+@pytest.mark.needs("boto3")
 class TestSQS(Unordered):
     """Against moto's server."""
 

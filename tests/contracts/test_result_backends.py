@@ -198,6 +198,7 @@ def amazon() -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("moto")
 @pytest.mark.django_db(transaction=True)
 class TestS3(InCelerysStore):
     # 3,600 requests of ten milliseconds each: nothing that the other tests don't show.
@@ -222,6 +223,7 @@ class TestS3(InCelerysStore):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("moto")
 @pytest.mark.django_db(transaction=True)
 class TestDynamoDB(InCelerysStore):
     test_many_at_once = None

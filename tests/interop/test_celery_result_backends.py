@@ -22,7 +22,7 @@ from django_tasks.result_backends.encoding import decode, encode_value
 pytestmark = pytest.mark.interop
 
 PICKLE = {"RESULT_SERIALIZER": "pickle", "ACCEPT_CONTENT": ["json", "pickle"]}
-STORES = ["file://{path}", "db+sqlite:///{path}/results.sqlite"]
+STORES = ["file://{path}", pytest.param("db+sqlite:///{path}/results.sqlite", marks=pytest.mark.needs("sqlalchemy"))]
 
 
 def stored(value, status=states.SUCCESS, serializer="json", **fields):

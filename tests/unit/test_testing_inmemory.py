@@ -1,6 +1,7 @@
 """A queue in memory: what was published, and running it by hand."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from unittest import mock
 
@@ -243,7 +244,8 @@ def test_a_failed_assertion_says_what_was_published_instead(queue, wanted, said)
     with pytest.raises(AssertionError) as failed:
         queue.assert_published(**wanted)
     assert said in str(failed.value)
-    assert "  1. tests.sampleapp.tasks.add(1, 2)  queue='default', countdown=60" in str(failed.value)
+    # What is left of the minute: less than all of it on a busy machine.
+    assert re.search(r"^  1\. tests\.sampleapp\.tasks\.add\(1, 2\)  queue='default', countdown=[56]", str(failed.value), re.MULTILINE)
 
 
 def test_every_way_to_assert_takes_the_same_criteria(queue):

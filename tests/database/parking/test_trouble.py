@@ -50,7 +50,7 @@ def test_a_broker_that_is_away_for_a_while(broker, alias):
 
 def test_an_outage_is_probed_with_single_messages(broker, alias, forwarder, monkeypatch):
     """After a first batch has failed, and a pause, a single message asks whether the broker is back."""
-    monkeypatch.setattr(forwarding, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(forwarding, "FIRST_PAUSE", 0.4)
     parking.park([envelope(str(number)) for number in range(10)])
     broker.down = True
     assert forwarder.turn(5) == 0
