@@ -23,6 +23,9 @@ DELIVERY_COUNT: Final = "x-delivery-count"
 #: Header of a message whose task no worker knew when it was first seen: that time (ISO 8601).
 UNKNOWN_SINCE: Final = "x-unknown-since"
 
+#: Header of a message that says when it was sent (ISO 8601).
+SENT_AT: Final = "x-sent-at"
+
 #: Header that names what a caller hides by ``argsrepr`` and ``kwargsrepr``: "args", "kwargs".
 HIDDEN: Final = "x-hidden-arguments"
 

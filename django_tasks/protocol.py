@@ -14,7 +14,7 @@ from typing import Any, Final
 from django_tasks import clock
 from django_tasks.exceptions import EncodeError, InvalidTaskError, SoftTimeLimitExceeded
 from django_tasks.layered import MOST_SHARED, Layered, Shared
-from django_tasks.messages import DELIVERY_COUNT, NOTHING, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
+from django_tasks.messages import DELIVERY_COUNT, NOTHING, SENT_AT, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
 from django_tasks.records import maker
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, plain_signatures, serializer_of
 
@@ -32,7 +32,7 @@ _PROTOCOL: Final = frozenset({
 })
 # fmt: on
 #: Headers with a field of their own in TaskMessage, and those that belong to one delivery only.
-_KNOWN: Final = _PROTOCOL | {"compression", "redelivered", DELIVERY_COUNT, UNKNOWN_SINCE}
+_KNOWN: Final = _PROTOCOL | {"compression", "redelivered", DELIVERY_COUNT, UNKNOWN_SINCE, SENT_AT}
 #: Keys of a protocol 1 body that are no headers.
 _VERSION_1_BODY: Final = frozenset({"args", "kwargs", "callbacks", "errbacks", "chord", "utc", "taskset"})
 
@@ -74,6 +74,7 @@ class _Row:
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
+        self._sent_at = clock.now().isoformat()
         self._common: tuple[Any, ...] = ()
         self._destination: Destination | None = None
         self._embed: Mapping[str, Any] = NOTHING
@@ -91,6 +92,7 @@ class _Row:
             kwargs = dict(kwargs)
         body, content_type, content_encoding, compression = self._body(message, kwargs, destination)
         own = _own_headers(message, kwargs)
+        own[SENT_AT] = self._sent_at
         if self._times:
             own.update(self._times)
         if compression is not None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django_tasks import clock, states
 from django_tasks.conf import settings
 from django_tasks.context import Request
-from django_tasks.messages import HIDDEN, TaskMessage, shown_arguments
+from django_tasks.messages import HIDDEN, SENT_AT, TaskMessage, shown_arguments
 from django_tasks.outcomes import Outcome
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.result_backends.encoding import plain_stamps
@@ -47,6 +47,7 @@ def meta_of(outcome: Outcome, hostname: str) -> ResultMeta:
         children=request.children,
         date_done=clock.now() if ready else None,
         date_started=datetime.fromtimestamp(outcome.started_at, UTC) if outcome.started_at else None,
+        date_created=_sent_at(request),
         name=message.task,
         args=_json(args) if extended else None,
         kwargs=_json(kwargs) if extended else None,
@@ -105,6 +106,16 @@ def _json_keeps(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(name, str) and _json_keeps(each) for name, each in value.items())
     return all(map(_json_keeps, value)) if isinstance(value, list | tuple) else not isinstance(value, set | frozenset)
+
+
+def _sent_at(request: Request) -> datetime | None:
+    # Of the envelope's headers, which nobody copies: a retry's message says when it was sent itself.
+    delivery = request.delivery
+    text = None if delivery is None else delivery.envelope.headers.get(SENT_AT)
+    try:
+        return None if text is None else clock.parse_iso(text)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _text(header: Any) -> str | None:

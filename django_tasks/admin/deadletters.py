@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -16,6 +16,7 @@ from django_tasks.admin.filters import MessageTaskFilter, QueueFilter, ReasonFil
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import DeadLetter
+from django_tasks.operations import reruns
 
 
 @admin.register(DeadLetter)
@@ -94,16 +95,23 @@ class DeadLetterAdmin(ContentFields, OperatorAdmin[DeadLetter]):
         return self.may(request, "replay_deadletter")
 
     @admin.action(description=gettext_lazy("Replay selected dead letters"), permissions=["replay"])
-    def replay(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> None:
-        """Send them again, as they were, to the queue they came from."""
-        rows = list(queryset.only("id", "task", "task_id", "reason"))
+    def replay(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponse | None:
+        """Send them again, as they were, to the queue they came from; ask first if they are many."""
+        # defer() of the list and only() don't go together: start over.
+        rows = list(queryset.defer(None).only("id", "task", "task_id", "reason"))
+        if len(rows) > 1 and "confirmed" not in request.POST:
+            question = _("%(count)d dead letters are sent again as they were, each to the queue that it came from.")
+            button = _("Yes, replay %(count)d") % {"count": len(rows)}
+            return self.ask(request, rows, "replay", title=_("Replay"), question=question % {"count": len(rows)}, button=button)
         try:
             count = deadletters.replay([row.pk for row in rows])
         except OperationalError as error:
             self.message_user(request, _("Nothing was replayed: %(error)s") % {"error": error}, messages.ERROR)
-            return
+            return None
+        reruns.note([(row.task_id, row.task_id) for row in rows if row.task_id], by=request.user.get_username())
         self.log_operation(request, rows, _("Replayed."))
         done = ngettext("%(count)d message was sent again.", "%(count)d messages were sent again.", count) % {"count": count}
-        self.message_user(request, done, messages.SUCCESS)
+        self.message_user(request, done, messages.SUCCESS if count else messages.WARNING)
+        return None
 
     replay.button = gettext_lazy("Replay")  # type: ignore[attr-defined]  # read by OperatorAdmin

@@ -116,8 +116,13 @@ def moment(value: datetime | None) -> SafeString | str:
     if value is None:
         return EMPTY
     local = localtime(value) if value.tzinfo else value
-    text = f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), local.isoformat(" "), text)
+    return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), local.isoformat(" "), plain(value))
+
+
+def plain(value: datetime) -> str:
+    """Write a time to the second, in the reader's zone, for sentences."""
+    local = localtime(value) if value.tzinfo else value
+    return f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
 
 
 def recent(value: datetime | None) -> SafeString | str:

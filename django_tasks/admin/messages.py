@@ -13,15 +13,14 @@ from django_tasks import urls
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
 from django_tasks.admin.display import age, badge, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter
-from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.admin.revoking import RevokingAdmin
 from django_tasks.conf import settings
 from django_tasks.models import Message, MessageState
-from django_tasks.operations.calls import revoke
 from django_tasks.operations.queues import database_alias, message_rows, run_now
 
 
 @admin.register(Message)
-class MessageAdmin(ContentFields, OperatorAdmin[Message]):
+class MessageAdmin(ContentFields, RevokingAdmin[Message]):
     """What waits, what is delayed, what a worker holds."""
 
     list_display = ("task_name", "short_id", "queue", "priority", "place", "due", "deliveries", "waiting_for")
@@ -31,8 +30,8 @@ class MessageAdmin(ContentFields, OperatorAdmin[Message]):
     search_help_text = gettext_lazy("A task's name, or the id of one call.")
     ordering = ("-id",)
     sortable_by = ()
-    actions = ("run_now", "revoke")
-    object_actions: ClassVar[tuple[str, ...]] = ("run_now", "revoke")
+    actions = ("run_now", "revoke", "terminate")
+    object_actions: ClassVar[tuple[str, ...]] = ("run_now", "revoke", "terminate")
     # fmt: off
     fieldsets = (
         (None, {"fields": ("task_name", "full_id", "place", "when", "problem")}),
@@ -108,10 +107,12 @@ class MessageAdmin(ContentFields, OperatorAdmin[Message]):
         return self.may(request, "promote_message")
 
     def offered(self, request: HttpRequest, obj: Message) -> Iterable[str]:
-        """«Run now» for delayed messages only."""
+        """«Run now» for delayed messages, «Stop» for those that a worker holds."""
         if obj.state == MessageState.DELAYED:
             yield "run_now"
         yield "revoke"
+        if obj.state == MessageState.CLAIMED:
+            yield "terminate"
 
     @admin.action(description=gettext_lazy("Run selected delayed messages now"), permissions=["promote"])
     def run_now(self, request: HttpRequest, queryset: "QuerySet[Message]") -> None:
@@ -127,19 +128,13 @@ class MessageAdmin(ContentFields, OperatorAdmin[Message]):
 
     run_now.button = gettext_lazy("Run now")  # type: ignore[attr-defined]  # read by OperatorAdmin
 
-    @admin.action(description=gettext_lazy("Revoke selected messages"), permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: "QuerySet[Message]") -> None:
-        """Let no worker run these calls; the messages go when a worker comes to them, with the result REVOKED."""
-        rows = [row for row in _naming(queryset) if row.task_id]
-        if not rows:
-            self.message_user(request, _("Nothing was revoked: these messages carry no task id. Delete them instead."), messages.WARNING)
-            return
-        revoke([row.task_id for row in rows], by=request.user.get_username())
-        self.log_operation(request, rows, _("Revoked."))
-        done = ngettext("%(count)d call was revoked.", "%(count)d calls were revoked.", len(rows)) % {"count": len(rows)}
-        self.message_user(request, done, messages.SUCCESS)
+    def revocable(self, queryset: "QuerySet[Message]") -> list[Message]:
+        """Return those that have an id."""
+        return [row for row in queryset.defer(None).only("id", "task", "task_id", "state", "claimed_by") if row.task_id]
 
-    revoke.button = gettext_lazy("Revoke")  # type: ignore[attr-defined]
+    def runner(self, row: Message) -> str | None:
+        """Name the worker that holds a message: it runs the call, or is about to."""
+        return (row.claimed_by or "").rsplit("/", 2)[0] if row.state == MessageState.CLAIMED else None
 
 
 def _naming(rows: "QuerySet[Message]") -> Any:

@@ -38,6 +38,10 @@ MOST_SELECTED = 10_000
 MOST_DELETED = 900
 
 
+#: Rows that a page names that asks whether an action is meant.
+LISTED = 20
+
+
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic for type checkers only
     """Counts no further than ``limit``: a list of ten million rows opens as quickly as one of ten."""
 
@@ -198,8 +202,12 @@ class OperatorAdmin(_ModelAdmin[_M]):
         """Write to Django's log of admin actions what was done to these rows."""
         LogEntry.objects.log_actions(request.user.pk, list(rows), CHANGE, message)  # type: ignore[arg-type]  # any iterable of rows
 
-    def ask(self, request: HttpRequest, queryset: "QuerySet[_M]", action: str, **context: Any) -> TemplateResponse:
-        """Show the page that asks whether an action is really meant; its form posts ``confirmed``."""
+    def ask(self, request: HttpRequest, queryset: Iterable[_M], action: str, **context: Any) -> TemplateResponse:
+        """Show the page that asks whether an action is really meant; its form posts ``confirmed``.
+
+        ``hidden`` are more names and values for it to post.
+        """
+        rows = list(queryset)
         return TemplateResponse(
             request,
             "admin/django_tasks/confirm.html",
@@ -207,7 +215,9 @@ class OperatorAdmin(_ModelAdmin[_M]):
                 **self.admin_site.each_context(request),
                 "opts": self.opts,
                 "media": self.media,
-                "rows": queryset,
+                "rows": rows,
+                "listed": rows[:LISTED],
+                "more": max(0, len(rows) - LISTED),
                 "action": action,
                 "list_address": self.list_address(),
                 "subtitle": None,

@@ -176,7 +176,7 @@ class QueueAdmin(OperatorAdmin[Queue]):
             _attach(rows)
             return self.ask(
                 request,
-                rows,  # type: ignore[arg-type]  # any iterable of rows
+                rows,
                 "purge",
                 title=_("Purge queues"),
                 question=_("Every message that waits in these queues is deleted, delayed ones too, for good. What runs is left alone."),

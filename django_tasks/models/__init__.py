@@ -3,6 +3,7 @@
 from django_tasks.models.beat import BeatRun, BeatStart, BeatTerm
 from django_tasks.models.events import Event
 from django_tasks.models.queues import DeadLetter, Message, MessageState, Queue, Redelivery
+from django_tasks.models.reruns import Rerun
 from django_tasks.models.results import ChordCounter, ChordPart, GroupResult, TaskResult
 from django_tasks.models.workers import Revocation, RevokedStamp, Worker
 
@@ -19,6 +20,7 @@ __all__ = [
     "MessageState",
     "Queue",
     "Redelivery",
+    "Rerun",
     "Revocation",
     "RevokedStamp",
     "TaskResult",

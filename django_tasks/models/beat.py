@@ -36,6 +36,8 @@ class BeatRun(models.Model):
     task_id = models.CharField(_("task id"), max_length=255)
     task = models.CharField(_("task"), max_length=255)
     sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+    #: Who sent it by hand, beside its schedule; empty for a run that was due.
+    sent_by = models.CharField(_("sent by hand by"), max_length=255, blank=True, default="")
 
     objects = OwnRows()
 

@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from django_tasks.application import app
 from django_tasks.canvas.dispatch import sending
@@ -70,7 +70,11 @@ def run_again(call: StoredCall, **family: str) -> str:
     return str(result.id)
 
 
-def run_all_again(rows: Iterable[TaskResult]) -> tuple[list[TaskResult], list[str]]:
+#: What was sent again, each with its new id, and why the others were not.
+Sent: TypeAlias = tuple[list[tuple[TaskResult, str]], list[str]]
+
+
+def run_all_again(rows: Iterable[TaskResult]) -> Sent:
     """Send the stored calls once more in one publish, as ``run_again`` does; return what was sent, and why the others were not.
 
     Raises OperationalError where the broker can't be reached; then nothing was sent.
@@ -83,25 +87,24 @@ def run_all_again(rows: Iterable[TaskResult]) -> tuple[list[TaskResult], list[st
             refused.append(str(error))
     try:
         with sending():
-            for _, call in calls:
-                run_again(call)
+            sent = [(row, run_again(call)) for row, call in calls]
     except OperationalError:
         raise
     except UNSENDABLE:
         # One of them can't be sent, and it took all others with it.
         return _one_by_one(calls, refused)
-    return [row for row, _ in calls], refused
+    return sent, refused
 
 
-def _one_by_one(calls: Iterable[tuple[TaskResult, StoredCall]], refused: list[str]) -> tuple[list[TaskResult], list[str]]:
+def _one_by_one(calls: Iterable[tuple[TaskResult, StoredCall]], refused: list[str]) -> Sent:
     sent = []
     for row, call in calls:
         try:
-            run_again(call)
+            task_id = run_again(call)
         except UNSENDABLE as error:
             refused.append(f"{row}: {error}")
         else:
-            sent.append(row)
+            sent.append((row, task_id))
     return sent, refused
 
 

@@ -36,6 +36,8 @@ class ResultMeta:
     children: Sequence[Any] | None = None
     date_done: datetime | None = None
     date_started: datetime | None = None
+    #: When the task was sent, as far as its message says: for the rows of the database. It is not read back.
+    date_created: datetime | None = None
     name: str | None = None
     args: str | None = None
     kwargs: str | None = None

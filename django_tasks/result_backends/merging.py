@@ -3,7 +3,7 @@
 * SUCCESS is final.
 * A state that is not ready (STARTED, RETRY, a task's own) never replaces one that is. So who has been told that a task
   failed is not told later that it runs; if it does run again, its new end counts.
-* What a write doesn't know (name, arguments, worker, ...) stays as it was; the first start stays the start.
+* What a write doesn't know (name, arguments, worker, ...) stays as it was; the first start and the first sending stay.
 """
 
 from collections.abc import Iterable
@@ -32,8 +32,8 @@ def merged(held: ResultMeta | None, new: ResultMeta) -> ResultMeta:
     if stays(held.status, new.status):
         return held
     known = {name: getattr(held, name) for name in KEPT if getattr(new, name) is None}
-    started = held.date_started or new.date_started
-    return replace(new, **known, date_started=started, retries=max(held.retries, new.retries))
+    begun = {"date_started": held.date_started or new.date_started, "date_created": held.date_created or new.date_created}
+    return replace(new, **known, **begun, retries=max(held.retries, new.retries))
 
 
 def folded(metas: Iterable[ResultMeta]) -> list[ResultMeta]:

@@ -11,7 +11,7 @@ from django_tasks import clock, events
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
 from django_tasks.dbaccess import delete
-from django_tasks.models import Revocation, RevokedStamp
+from django_tasks.models import Rerun, Revocation, RevokedStamp
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend
 from django_tasks.worker.recounts import Recounts
 
@@ -98,8 +98,9 @@ class Maintenance:
 
 
 def forget_revocations(before: datetime, *, limit: int, alias: str | None = None) -> int:
-    """Delete what was revoked before this time: up to ``limit`` tasks and stamps; return how many."""
-    everything = (model.objects.using(alias) if alias else model.objects.all() for model in (Revocation, RevokedStamp))
-    tasks, stamps = (rows.filter(revoked_at__lt=before) for rows in everything)
-    deleted = delete(tasks, limit)
-    return deleted + delete(stamps, limit - deleted)
+    """Delete what was revoked before this time, and what was run again: up to ``limit`` rows; return how many."""
+    deleted = 0
+    for model, time in ((Revocation, "revoked_at"), (RevokedStamp, "revoked_at"), (Rerun, "run_at")):
+        rows = model.objects.using(alias) if alias else model.objects.all()
+        deleted += delete(rows.filter(**{f"{time}__lt": before}), limit - deleted)
+    return deleted

@@ -26,7 +26,7 @@ def test_actions_as_django_6_1_has_them(admin_client, monkeypatch):
     page.response_action(SimpleNamespace(POST={}), TaskResult.objects.all(), action_location="CHANGE_LIST")
     assert seen == ["CHANGE_LIST"]
 
-    def objects(self, request, *args, **options):
+    def objects(self, request, action_location=None):
         found = actions(self, request)
         return {name: one if hasattr(one, "func") else SimpleNamespace(func=one[0], description=one[2]) for name, one in found.items()}
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from django_tasks import app, brokers, clock
 from django_tasks.exceptions import OperationalError
-from django_tasks.models import DeadLetter, Message, MessageState, Queue, Revocation, Worker
+from django_tasks.models import DeadLetter, Message, MessageState, Queue, Rerun, Revocation, Worker
 
 pytestmark = pytest.mark.django_db
 
@@ -212,6 +212,26 @@ def test_dead_letters_are_replayed(admin_client):
     assert told(response) == ["1 message was sent again."]
     assert response.redirect_chain[-1][0] == address("deadletter")
     assert LogEntry.objects.get().change_message == "Replayed."
+
+
+def test_more_than_one_replay_is_asked_about(admin_client):
+    """The page says how many; then they are sent, and it is noted by whom."""
+    letters = [bury(task_id="a"), bury(task_id="b")]
+    values = {"action": "replay", "_selected_action": [letter.pk for letter in letters], "index": 0}
+    assert "2 dead letters are sent again" in admin_client.post(address("deadletter"), values).content.decode()
+    assert DeadLetter.objects.count() == 2
+    assert told(admin_client.post(address("deadletter"), {**values, "confirmed": "yes"}, follow=True)) == ["2 messages were sent again."]
+    assert set(Rerun.objects.values_list("task_id", "new_id")) == {("a", "a"), ("b", "b")}
+
+
+def test_a_claimed_message_can_be_stopped(admin_client):
+    """A worker has it: one button never starts it, one stops it, and each says what happened."""
+    heartbeat()
+    row = send()
+    Message.objects.filter(pk=row.pk).update(state=MessageState.CLAIMED, claimed_by="w1@host/instance/1")
+    says = {"revoke": "1 task runs already", "terminate": "1 task is being stopped"}
+    for action, text in says.items():
+        assert told(admin_client.post(address("message", "do", row.pk, action), follow=True))[0].startswith(text)
 
 
 def test_a_failed_replay_loses_nothing(admin_client, monkeypatch):

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django_tasks import clock, states
 from django_tasks.admin import results
 from django_tasks.admin.operating import BoundedPaginator
-from django_tasks.models import GroupResult, Message, Revocation, TaskResult
+from django_tasks.models import GroupResult, Message, Rerun, Revocation, TaskResult, Worker
 
 pytestmark = pytest.mark.django_db
 
@@ -194,7 +194,7 @@ def test_many_tasks_run_again_in_one_publish(admin_client, django_assert_max_num
     row = make()
     more = [TaskResult(task_id=f"r{n}", task_name=ADD, task_args="[2, 3]", task_kwargs="{}", date_created=now) for n in range(300)]
     TaskResult.objects.bulk_create(more)
-    values = {"action": "run_again", "select_across": "1", "_selected_action": [row.pk], "index": 0}
+    values = {"action": "run_again", "select_across": "1", "_selected_action": [row.pk], "index": 0, "confirmed": "yes"}
     with django_assert_max_num_queries(40):
         admin_client.post(reverse(LIST), values)
     assert Message.objects.count() == 301
@@ -205,7 +205,7 @@ def test_a_call_that_cannot_be_sent_again_keeps_no_other_from_it(admin_client):
     row = make()
     for n in range(12):
         make(f"bad{n}", queue="a\x01b")
-    values = {"action": "run_again", "select_across": "1", "_selected_action": [row.pk], "index": 0}
+    values = {"action": "run_again", "select_across": "1", "_selected_action": [row.pk], "index": 0, "confirmed": "yes"}
     response = admin_client.post(reverse(LIST), values, follow=True)
     assert Message.objects.count() == 1
     *reasons, rest, done = told(response)
@@ -266,17 +266,32 @@ def test_revoking(admin_client, admin_user):
     response = admin_client.post(reverse(LIST), values, follow=True)
     revocation = Revocation.objects.get()
     assert (revocation.task_id, revocation.terminate, revocation.revoked_by) == ("waiting", False, admin_user.username)
-    assert told(response) == ["1 task was revoked."]
+    assert told(response) == ["1 task will never be started."]
     response = admin_client.post(reverse(LIST), {**values, "_selected_action": [done.pk]}, follow=True)
     assert "Nothing was revoked" in told(response)[0]
 
 
-def test_stopping_a_task_that_runs(admin_client):
-    """The button «Stop» of a running task revokes it with terminate."""
-    row = make("runs", status=states.STARTED)
-    assert "Stop" in admin_client.get(reverse(PAGE, args=[row.pk])).content.decode()
-    admin_client.post(reverse(DO, args=[row.pk, "terminate"]))
-    assert Revocation.objects.get().terminate
+@pytest.mark.parametrize(
+    ("action", "pool", "says"),
+    [
+        ("revoke", "prefork", "1 task runs already, and goes on: it is not started again. “Stop it now” ends it."),
+        ("terminate", "prefork", "1 task is being stopped: its worker hears of it within two seconds."),
+        ("terminate", "solo", "1 task goes on: nothing can interrupt what a worker runs with threads or solo. It is not started again."),
+        ("terminate", None, "1 task is not started again; the worker that ran it is not alive."),
+    ],
+)
+def test_two_buttons_of_a_task_that_runs(admin_client, action, pool, says):
+    """One lets it run on and never start again, the other stops it; the message says which happened, and what can't."""
+    row, now = make("runs", status=states.STARTED), clock.now()
+    if pool:
+        node = {"host": "host", "pid": 1, "pool": pool, "concurrency": 2, "started_at": now, "heartbeat_at": now}
+        Worker.objects.create(instance="i", name="w1@host", queues=[], **node)
+    page = admin_client.get(reverse(PAGE, args=[row.pk])).content.decode()
+    assert "Never start it</button>" in page
+    assert "Stop it now</button>" in page
+    response = admin_client.post(reverse(DO, args=[row.pk, action]), follow=True)
+    assert told(response) == [says]
+    assert Revocation.objects.get().terminate == (action == "terminate")
 
 
 def test_deleting(admin_client):
@@ -338,6 +353,42 @@ def test_each_action_has_its_own_permission(client, codename, offers):
     for action in ("run_again", "revoke", "terminate"):
         assert (reverse(DO, args=[row.pk, action]) in page) == (action in offers)
         assert (client.post(reverse(DO, args=[row.pk, action])).status_code == 302) == (action in offers)
+
+
+def test_more_than_one_is_asked_about_and_so_is_a_second_time(admin_client, admin_user):
+    """The page that asks says how many; who presses twice, or again later, is asked again; both tasks say what became of what."""
+    rows = [make("one"), make("two")]
+    values = {"action": "run_again", "_selected_action": [row.pk for row in rows], "index": 0}
+    page = admin_client.post(reverse(LIST), values)
+    assert "2 tasks are sent once more" in page.content.decode()
+    assert not Message.objects.exists()
+    answer = {"action": "run_again", "confirmed": "yes", "confirmed_rows": ",".join(str(row.pk) for row in rows), "known_reruns": "0"}
+    assert told(admin_client.post(reverse(LIST), answer, follow=True)) == ["2 tasks were sent again."]
+    page = admin_client.post(reverse(LIST), answer)
+    assert "Run again 2 times already" in page.content.decode()
+    page = admin_client.post(reverse(LIST), {**values, "_selected_action": [rows[0].pk]})
+    assert f"by {admin_user.username}" in page.content.decode()
+    assert Message.objects.count() == 2
+    new = make(Rerun.objects.get(task_id="one").new_id)
+    old_page, new_page = (admin_client.get(reverse(PAGE, args=[row.pk])).content.decode() for row in (rows[0], new))
+    assert f'href="{reverse(PAGE, args=[new.pk])}"' in old_page
+    assert f'href="{reverse(PAGE, args=[rows[0].pk])}"' in new_page
+    form = {"args": "[5]", "kwargs": "{}", "queue": "", "known_reruns": "0"}
+    assert "Run again once already" in admin_client.post(reverse(AGAIN, args=[rows[0].pk]), form).content.decode()
+    assert Message.objects.count() == 2
+
+
+def test_times_of_a_task_that_runs(admin_client):
+    """Its run time is what has passed since it started, not the nothing that is stored; how long it waited is shown."""
+    now = clock.now()
+    sent, started = now - timedelta(minutes=5), now - timedelta(minutes=3, seconds=1)
+    row = make(status=states.STARTED, runtime=0.0, date_created=sent, date_started=started, date_done=None)
+    for address in (reverse(LIST), reverse(PAGE, args=[row.pk])):
+        page = admin_client.get(address).content.decode()
+        assert "3 min" in page
+        assert "so far" in page
+        assert "119" in page or "2 min" in page or "1 min 59 s" in page
+        assert "0.0 ms" not in page
 
 
 def test_without_permission_nothing_is_shown(client):

@@ -217,7 +217,10 @@ def test_all_that_failed_goes_on(admin_client, chord):
         )
     ChordCounter.objects.update(date_done=clock.now())
     assert 'name="all"' in admin_client.get(reverse(PAGE, args=[chord.pk])).content.decode()
-    response = admin_client.post(reverse(PAGE, args=[chord.pk]), {"all": "x"}, follow=True)
+    asked = admin_client.post(reverse(PAGE, args=[chord.pk]), {"all": "x"}).content.decode()
+    assert "12 tasks of this workflow run once more" in asked
+    assert 'name="all"' in asked
+    response = admin_client.post(reverse(PAGE, args=[chord.pk]), {"all": "x", "confirmed": "yes"}, follow=True)
     assert [str(message) for message in response.context["messages"]] == ["12 tasks were sent again."]
     assert Message.objects.count() == LogEntry.objects.count() == 12
 

@@ -63,9 +63,11 @@ def version_1(body, **headers):
 
 
 def test_the_headers_of_a_plain_call_are_celerys():
-    """All headers of protocol 2 are there, with Celery's values for what is not set."""
+    """All headers of protocol 2 are there, with Celery's values for what is not set; beside them when it was sent."""
     envelope = sent(TaskMessage(id="1", task="a.b", args=(2, 3), ignore_result=False))
+    assert clock.now() - timedelta(seconds=60) <= datetime.fromisoformat(envelope.headers["x-sent-at"]) <= clock.now()
     assert envelope.headers == {
+        "x-sent-at": envelope.headers["x-sent-at"],
         "lang": "py",
         "task": "a.b",
         "id": "1",

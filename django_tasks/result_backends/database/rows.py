@@ -64,10 +64,10 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def row_of(meta: ResultMeta, created: Any, moment: Moment) -> tuple[Any, ...]:
-    """Return a meta's values in the order of COLUMNS; ``created`` is the time of a row that is new."""
+    """Return a meta's values in the order of COLUMNS; ``created`` is for a new row whose task was sent at an unknown time."""
     return (
         meta.task_id,
-        created,
+        created if meta.date_created is None else moment(meta.date_created),
         moment(meta.date_started),
         meta.retries,
         meta.periodic_task_name,

@@ -33,7 +33,7 @@ def test_a_batch_is_one_statement(backend, alias):
 
 @everywhere
 def test_rows_are_what_django_reads(backend, alias):
-    """The model, and so the admin, must see the values and the times that were stored."""
+    """The model, and so the admin, must see the values and the times that were stored; «created» is when it was sent, if that is known."""
     done = datetime(2026, 11, 21, 12, 0, 0, 5, tzinfo=UTC)
     stored = meta(name="n", args="[1]", worker="w", date_done=done, date_started=done - timedelta(seconds=1), runtime=1.0)
     before = clock.now()
@@ -41,6 +41,9 @@ def test_rows_are_what_django_reads(backend, alias):
     row = TaskResult.objects.using(alias).get(task_id=stored.task_id)
     assert (row.task_name, row.task_args, row.worker, row.status, row.result) == ("n", "[1]", "w", "SUCCESS", "5")
     assert (row.date_done, row.date_started) == (done, done - timedelta(seconds=1))
+    sent = done - timedelta(minutes=5)
+    backend.store([told := meta(date_created=sent)])
+    assert TaskResult.objects.using(alias).get(task_id=told.task_id).date_created == sent
     assert before - timedelta(seconds=1) <= row.date_created <= clock.now() + timedelta(seconds=1)
 
 
