@@ -32,8 +32,9 @@ def merged(held: ResultMeta | None, new: ResultMeta) -> ResultMeta:
     if stays(held.status, new.status):
         return held
     known = {name: getattr(held, name) for name in KEPT if getattr(new, name) is None}
-    begun = {"date_started": held.date_started or new.date_started, "date_created": held.date_created or new.date_created}
-    return replace(new, **known, **begun, retries=max(held.retries, new.retries))
+    started, sent = held.date_started or new.date_started, held.date_created or new.date_created
+    retries = max(held.retries, new.retries)
+    return replace(new, **known, date_started=started, date_created=sent, retries=retries)
 
 
 def folded(metas: Iterable[ResultMeta]) -> list[ResultMeta]:
