@@ -69,28 +69,24 @@ class TaskHooks:
         """Run last, when the task has succeeded or failed for good; ``retval`` is the exception where there was one."""
 
 
-@dataclass(slots=True)
+_HOOKS: Final = {name: vars(TaskHooks)[name] for name in ("before_start", "on_success", "on_failure", "on_retry", "after_return")}
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What is known of a task once and for all, so that a run need not look it up."""
+    """How a task is called."""
 
     task: Any
     call: Callable[..., Any]
     is_async: bool
-    before_start: Callable[..., None] | None
-    on_success: Callable[..., None] | None
-    on_failure: Callable[..., None] | None
-    on_retry: Callable[..., None] | None
-    after_return: Callable[..., None] | None
-
-    @classmethod
-    def of(cls, task: Any) -> "Plan":
-        """Read a task object."""
-        hooks = [_overridden(task, name) for name in ("before_start", "on_success", "on_failure", "on_retry", "after_return")]
-        return cls(task, task.call_target, bool(task.is_async), *hooks)
 
 
-def _overridden(task: Any, name: str) -> Callable[..., None] | None:
-    return None if getattr(type(task), name, None) is getattr(TaskHooks, name) else getattr(task, name)
+def _hook(task: Any, name: str) -> Callable[..., None] | None:
+    # Looked up at each run: a test may have put a mock into the task, its class or ``Task`` since the last one.
+    if getattr(type(task), name, None) is _HOOKS[name] and name not in vars(task):
+        return None
+    hook: Callable[..., None] = getattr(task, name)
+    return hook
 
 
 class LoopThread:
@@ -134,10 +130,10 @@ class Executor:
         self._acall = compose(middleware, "aexecute", self._acall_function) if middleware else self._acall_function
 
     def plan(self, task: Any) -> Plan:
-        """Return what is known of the task, read on first use."""
-        plan = self._plans.get(id(task))
-        if plan is None or plan.call is not task.call_target:
-            plan = self._plans[id(task)] = Plan.of(task)
+        """Return how the task is called now."""
+        plan, call = self._plans.get(id(task)), task.call_target
+        if plan is None or plan.call != call or plan.task is not task:
+            plan = self._plans[id(task)] = Plan(task, call, bool(task.is_async))
         return plan
 
     def execute(self, request: Request) -> Outcome:
@@ -206,8 +202,8 @@ class Executor:
         message = request.message
         if signals.task_prerun.receivers:
             signals.task_prerun.send(plan.task, task_id=message.id, task=plan.task, args=message.args, kwargs=message.kwargs)
-        if plan.before_start is not None:
-            plan.before_start(message.id, message.args, message.kwargs)
+        if (before_start := _hook(plan.task, "before_start")) is not None:
+            before_start(message.id, message.args, message.kwargs)
 
     def _succeeded(self, plan: Plan, request: Request, value: Any, runtime: float) -> Outcome:
         message = request.message
@@ -215,9 +211,9 @@ class Executor:
             store = not ignores_result(request) or message.embed.get("chord") is not None
             text, content_type, content_encoding = encode_value(value, settings.RESULT_SERIALIZER) if store else (None, "", "")
             followups = self._followups(request, states.SUCCESS, value)
-            if plan.on_success is not None:
+            if (on_success := _hook(plan.task, "on_success")) is not None:
                 # Tests that run tasks eagerly want to see its errors; elsewhere the task has done its work.
-                handler = plan.on_success if request.is_eager else partial(_guarded, plan.on_success)
+                handler = on_success if request.is_eager else partial(_guarded, on_success)
                 handler(value, message.id, message.args, message.kwargs)
         except Exception as error:  # noqa: BLE001  a result that can't be kept, a link that can't be built
             if isinstance(error, EncodeError):
@@ -269,8 +265,8 @@ class Executor:
         info = ExceptionInfo(error)
         message = request.message
         outcome = failure(request, error, info.traceback, runtime=runtime, followups=self._failure_followups(request, error))
-        if plan.on_failure is not None:
-            _guarded(plan.on_failure, error, message.id, message.args, message.kwargs, info)
+        if (on_failure := _hook(plan.task, "on_failure")) is not None:
+            _guarded(on_failure, error, message.id, message.args, message.kwargs, info)
         tell_failure(request, error, info)
         logger.log(
             logging.INFO if expected else logging.ERROR,
@@ -301,8 +297,8 @@ class Executor:
             followups=Followups((*request.pending, retry.task_message), (), request.opening),
             store=not ignores_result(request),
         )
-        if plan.on_retry is not None:
-            _guarded(plan.on_retry, cause, message.id, message.args, message.kwargs, info)
+        if (on_retry := _hook(plan.task, "on_retry")) is not None:
+            _guarded(on_retry, cause, message.id, message.args, message.kwargs, info)
         if signals.task_retry.receivers:
             signals.task_retry.send(plan.task, request=request, reason=retry, einfo=info)
         logger.info("Task %s[%s] retry: %s", _shown(message), message.id, retry)
@@ -354,8 +350,8 @@ class Executor:
     def _end(self, plan: Plan, outcome: Outcome, info: ExceptionInfo | None) -> None:
         message = outcome.request.message
         # As in Celery: a task that will run again, or said that its outcome is not to be heeded, has not returned.
-        if plan.after_return is not None and outcome.state not in _NOT_RETURNED:
-            _guarded(plan.after_return, outcome.state, outcome.value, message.id, message.args, message.kwargs, info)
+        if outcome.state not in _NOT_RETURNED and (after_return := _hook(plan.task, "after_return")) is not None:
+            _guarded(after_return, outcome.state, outcome.value, message.id, message.args, message.kwargs, info)
         if signals.task_postrun.receivers:
             tell_end(outcome, outcome.state)
 

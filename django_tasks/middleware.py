@@ -38,9 +38,10 @@ def compose(middleware: Sequence[Middleware], method: str, innermost: Callable[.
     chain = innermost
     for layer in reversed(middleware):
         if getattr(type(layer), method) is not getattr(Middleware, method):
-            chain = partial(_call, getattr(layer, method), chain)
+            chain = partial(_call, layer, method, chain)
     return chain
 
 
-def _call(method: Callable[..., Any], call_next: Callable[..., Any], subject: Any) -> Any:
-    return method(subject, call_next)
+def _call(layer: Middleware, method: str, call_next: Callable[..., Any], subject: Any) -> Any:
+    # Looked up at each call, where a test may have put a mock.
+    return getattr(layer, method)(subject, call_next)

@@ -1,11 +1,14 @@
 """``app.control``: commands to the workers."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from django_tasks import brokers, routing
 from django_tasks.canvas.givenconnections import refuse_other_brokers
 from django_tasks.result.revocation import revoke_stamped, revoke_tasks
+
+logger = logging.getLogger("django_tasks")
 
 #: Celery's control commands that need a conversation with the workers.
 COMMANDS_TO_COME: Final = frozenset(
@@ -38,7 +41,8 @@ class Control:
     ) -> None:
         """Let no worker start these tasks; with ``terminate`` stop them where they run. Takes effect within seconds.
 
-        Raises TypeError for what is no task id and ValueError for what is no signal; nothing is revoked then.
+        None and an empty text stand for a task that was never sent, as in a row that keeps its id: they are passed over. Raises
+        TypeError for what is no task id and ValueError for what is no signal; nothing is revoked then.
         """
         if destination is not None:
             raise NotImplementedError(
@@ -46,7 +50,10 @@ class Control:
             )
         given: Any = task_id
         several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
-        revoke_tasks(list(given) if several else [given], terminate=terminate, signal=signal)
+        named = [one for one in (given if several else [given]) if one is not None and one != ""]
+        if not named:
+            logger.debug("revoke(%r) names no task: nothing to do", given)
+        revoke_tasks(named, terminate=terminate, signal=signal)
 
     def revoke_by_stamped_headers(
         self,

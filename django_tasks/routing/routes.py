@@ -78,7 +78,9 @@ def _is_pair(entry: Any) -> bool:
 
 def _read_table(entry: Any) -> Table:
     if isinstance(entry, str):
-        entry = _import(entry)
+        path, entry = entry, _import(entry)
+        if callable(entry) and not hasattr(entry, "route_for_task"):
+            return _ask_path(path)
     if isinstance(entry, Mapping | list | tuple):
         table = PatternTable()
         for pair in entry.items() if isinstance(entry, Mapping) else entry:
@@ -99,6 +101,14 @@ def _ask_function(function: RouteFunction) -> Table:
     def ask(message: TaskMessage) -> Any:
         answer = function(message.task, message.args, message.kwargs, _options(message), task=_task_lookup(message.task))
         return _checked(answer, function)
+
+    return ask
+
+
+def _ask_path(path: str) -> Table:
+    def ask(message: TaskMessage) -> Any:
+        # Looked up at each message, where a test may have put a mock.
+        return _ask_function(_import(path))(message)
 
     return ask
 

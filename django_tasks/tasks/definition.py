@@ -1,8 +1,9 @@
 """``Task``: what a task is, and how it is called."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, cast
+from inspect import iscoroutinefunction
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 
@@ -88,8 +89,6 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
 
     #: Whether ``run`` is ``async def``; known once the task is registered.
     is_async: bool = False
-    #: What the worker calls: ``run``, or ``__call__`` where a subclass has its own.
-    call_target: Callable[..., Any]
     #: Made of a function without ``bind=True``.
     is_plain_function: bool = False
 
@@ -97,7 +96,8 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
     check_arguments: Callable[..., None] | None = None
     #: Turns pydantic models among a call's arguments into what messages carry.
     dump_models: Callable[[Any, Any], tuple[Any, Any]] | None = None
-    _defaults: dict[str, Any] | None = None
+    #: The task's own options of calls, and those of its class of which they were made.
+    _defaults: tuple[Any, dict[str, Any]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,12 +117,18 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
 
     def _forget(self, name: str) -> None:
         object.__setattr__(self, "_defaults", None)
-        if name == "run" and "call_target" in vars(self):
-            # A mock of a test: workers and eager mode call it as a direct call does.
-            self._aim()
+        if name == "run" and self.check_arguments is not None:
+            # A mock of a test, or its end.
+            object.__setattr__(self, "is_async", self._is_coroutine())
 
-    def _aim(self) -> None:
-        self.call_target = self.run if type(self).__call__ is Task.__call__ else self.__call__
+    @property
+    def call_target(self) -> Callable[..., Any]:
+        """What the worker calls: ``run``, or ``__call__`` where a subclass has its own. A mock counts as soon as it is there."""
+        return self.run if type(self).__call__ is _PLAIN_CALL else self.__call__
+
+    def _is_coroutine(self) -> bool:
+        own_call = type(self).__call__
+        return iscoroutinefunction(self.run) or (own_call is not _PLAIN_CALL and iscoroutinefunction(own_call))
 
     def on_registered(self) -> None:
         """Work out once what every call and every run needs; the registry calls it. An override must call ``super()``."""
@@ -130,15 +136,14 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
         refuse_attributes(self.name, own, Task)
         refuse_limits(self.name, self._own("soft_time_limit"), self._own("time_limit"))
         self.check_arguments = argument_check(self.run, self.name)
-        own_call = type(self).__call__ is not Task.__call__
-        if not own_call:
+        if type(self).__call__ is _PLAIN_CALL:
             # One of a class's own may do without run(), or go through what it yields.
             refuse_run(self.name, self.run, Task)
-        self.is_async = inspect.iscoroutinefunction(self.run) or (own_call and inspect.iscoroutinefunction(type(self).__call__))
-        retried = with_autoretry(self, self.run, is_async=self.is_async)
-        if retried is not self.run:
+        self.is_async = self._is_coroutine()
+        run = self.run
+        retried = with_autoretry(self, run, is_async=self.is_async)
+        if retried is not run:
             self.run = retried
-        self._aim()
 
     def _own_classes(self) -> list[type[Any]]:
         classes = type(self).__mro__
@@ -228,10 +233,11 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
 
     def call_options(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return a call's options: those given, over the task's own."""
-        defaults = self._defaults
-        if defaults is None:
-            defaults = {name: value for name in CALL_DEFAULTS if (value := self._own(name)) is not None}
-            object.__setattr__(self, "_defaults", defaults)
+        kept, of_class = self._defaults, _class_defaults(type(self))
+        if kept is None or kept[0] != of_class:
+            kept = of_class, {name: value for name in CALL_DEFAULTS if (value := self._own(name)) is not None}
+            object.__setattr__(self, "_defaults", kept)
+        defaults = kept[1]
         merged = {**defaults, **options}
         if merged.get("ignore_result") is None:
             merged["ignore_result"] = self.ignore_result
@@ -324,6 +330,12 @@ class Task(InsideRun[R], TaskHooks, Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<@task: {self.name or type(self).__name__}>"
+
+
+#: As it was written: a test may put a mock in its place.
+_PLAIN_CALL: Final = Task.__call__
+#: What a class says of where calls go, for the cost of one look. What follows the settings would take ten times as long.
+_class_defaults: Final = attrgetter(*(name for name in CALL_DEFAULTS if not isinstance(vars(Task)[name], FromSettings)))
 
 
 def _by_name(name: str) -> Any:

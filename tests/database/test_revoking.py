@@ -31,13 +31,21 @@ def test_signals_in_every_form(given, name):
     assert Revocation.objects.get().signal == RevokedStamp.objects.get().signal == name
 
 
-@pytest.mark.parametrize("ids", [3, None, "", [ID, 3], [None]])
+@pytest.mark.parametrize("ids", [3, False, [ID, 3], [None, 3]])
 def test_what_is_no_id_revokes_nothing(ids):
     """It is named, and neither rows nor states are written, not even for ids beside it."""
     with pytest.raises(TypeError, match=r"is no task id.*Nothing was revoked"):
         app.control.revoke(ids)
     assert not Revocation.objects.exists()
     assert not TaskResult.objects.exists()
+
+
+@pytest.mark.parametrize(("ids", "revoked"), [(None, []), ("", []), ([], []), ([None, ""], []), ([None, ID], [ID])])
+def test_what_was_never_sent_is_passed_over(ids, revoked):
+    """As in Celery: a project stops a job that it never started."""
+    app.control.revoke(ids)
+    app.control.terminate(ids)
+    assert list(Revocation.objects.values_list("task_id", flat=True)) == revoked
 
 
 @pytest.mark.parametrize("given", ["SIGFOO", 99, "15"])

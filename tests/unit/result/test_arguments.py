@@ -124,7 +124,7 @@ def test_what_can_not_be_called(name):
             result.then(print, "x")
 
 
-@pytest.mark.parametrize("given", [3, None, "", "x" * 256, "half \ud800", b"x", [3], ["x", None]])
+@pytest.mark.parametrize("given", [3, "x" * 256, "half \ud800", b"x", [3], ["x", 3]])
 def test_what_can_not_be_revoked(given):
     """Workers would never find it, or the database would not take it."""
     with pytest.raises(TypeError, match="is no task id"):
