@@ -23,7 +23,7 @@ from django_tasks.layered import changeable
 from django_tasks.messages import Envelope, TaskMessage
 from django_tasks.middleware import Middleware, compose
 from django_tasks.modelreferences import ModelLoading
-from django_tasks.protocol import encode
+from django_tasks.protocol import body_of, encode, with_body
 
 logger = logging.getLogger("django_tasks.client")
 
@@ -171,7 +171,7 @@ def _send(envelopes: Sequence[Envelope], tries: RetryPolicy, *, deferred: bool, 
             signals.after_task_publish.send(
                 envelope.headers.get("task"),
                 headers=changeable(envelope.headers),
-                body=envelope.body,
+                body=body_of(envelope),
                 exchange=envelope.exchange,
                 routing_key=envelope.routing_key,
             )
@@ -219,19 +219,19 @@ def _open_transactions(broker: Broker, committed: Collection[str]) -> Sequence[s
 
 
 def _announced(envelope: Envelope) -> Envelope:
-    # Tracing libraries add headers here, so receivers get the dictionaries that are sent.
-    headers, properties = changeable(envelope.headers), changeable(envelope.properties)
+    # Tracing libraries add headers here, others arguments, so receivers get the very things that are sent.
+    headers, properties, body = changeable(envelope.headers), changeable(envelope.properties), body_of(envelope)
     signals.before_task_publish.send(
         headers.get("task"),
         headers=headers,
         properties=properties,
-        body=envelope.body,
+        body=body,
         exchange=envelope.exchange,
         routing_key=envelope.routing_key,
         declare=[],
         retry_policy=settings.TASK_PUBLISH_RETRY_POLICY,
     )
-    return replace(envelope, headers=headers, properties=properties)
+    return replace(with_body(envelope, body), headers=headers, properties=properties)
 
 
 def _hand_over(broker: Broker, envelopes: Sequence[Envelope], tries: RetryPolicy) -> None:

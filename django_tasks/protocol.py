@@ -5,6 +5,7 @@ so there is no ``body_encoding`` among the properties, and no ``delivery_tag``: 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
@@ -45,6 +46,23 @@ def encode(messages: Sequence[TaskMessage], destinations: Sequence[Destination],
     """
     row = _Row(origin)
     return [row.encode(message, destination) for message, destination in zip(messages, destinations, strict=True)]
+
+
+def body_of(envelope: Envelope) -> tuple[Any, ...]:
+    """Return the body of a message of ours as Celery hands it to receivers: ``(args, kwargs, embed)``."""
+    compression = envelope.headers.get("compression")
+    accept = [envelope.content_type]
+    return tuple(loads(envelope.body, envelope.content_type, envelope.content_encoding, accept=accept, compression=compression))
+
+
+def with_body(envelope: Envelope, body: Sequence[Any]) -> Envelope:
+    """Return the envelope with another body, serialized as its own is. Raises EncodeError, naming the task, for what can't be."""
+    try:
+        serializer = serializer_of(envelope.content_type) or "json"
+        payload = dumps(plain_signatures(list(body)), serializer, envelope.headers.get("compression"))
+    except EncodeError as error:
+        raise EncodeError(f"the arguments of the task {envelope.headers.get('task')!r} can't be sent: {error}") from error
+    return replace(envelope, body=payload.body)
 
 
 def decode(envelope: Envelope, *, accept: Collection[str]) -> TaskMessage:

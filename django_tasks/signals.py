@@ -220,6 +220,7 @@ def _declare(name: str) -> TaskSignal:
 SIGNALS: Final[dict[str, TaskSignal]] = {}
 
 #: A message is about to leave. Sender: the task's name. body, exchange, routing_key, headers, properties, declare, retry_policy.
+#: ``args, kwargs, embed = body``: what is changed in these, in headers and in properties, is sent.
 before_task_publish = _declare("before_task_publish")
 #: A message has left. Sender: the task's name. headers, body, exchange, routing_key.
 after_task_publish = _declare("after_task_publish")

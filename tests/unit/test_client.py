@@ -1,14 +1,16 @@
 """Sending: retry policies, and what envelopes look like when the broker gets them."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from django_tasks import brokers, client, result_backends
+from django_tasks import brokers, client, result_backends, signals
 from django_tasks.brokers.memory import MemoryBroker
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import EncodeError, OperationalError
 from django_tasks.messages import Envelope, TaskMessage
+from django_tasks.protocol import decode
 
 
 class FailingBroker(MemoryBroker):
@@ -138,3 +140,44 @@ def test_results_that_are_sent_back_name_their_queue(monkeypatch, settings):
     settings.DJANGO_TASKS = {"RESULT_BACKEND": "rpc://"}
     client.publish([message(), message(reply_to="elsewhere")])
     assert [one.properties["reply_to"] for one in broker.sent] == ["", "my-replies", "elsewhere"]
+
+
+@pytest.mark.parametrize(("serializer", "compression"), [("json", None), ("json", "gzip"), ("yaml", None), ("pickle", None)])
+def test_receivers_change_the_arguments(monkeypatch, serializer, compression):
+    """Receivers must get the body as Celery's do, ``(args, kwargs, embed)``, and what they change in it must be sent and told."""
+    broker, told = using(monkeypatch), []
+
+    def before(body, **kwargs):
+        args, kwargs, embed = body
+        kwargs["tenant"], args[0]["seen"], embed["chain"] = 7, True, [{"task": "t.next", "args": [], "kwargs": {}, "options": {}}]
+
+    def after(body, **kwargs):
+        told.append(body)
+
+    signals.before_task_publish.connect(before)
+    signals.after_task_publish.connect(after)
+    try:
+        client.publish([message(args=({"at": datetime(2026, 1, 1, tzinfo=UTC)},), serializer=serializer, compression=compression)])
+    finally:
+        signals.before_task_publish.disconnect(before)
+        signals.after_task_publish.disconnect(after)
+    sent = decode(broker.sent[0], accept=[serializer])
+    assert (list(sent.args), sent.kwargs) == ([{"at": datetime(2026, 1, 1, tzinfo=UTC), "seen": True}], {"tenant": 7})
+    assert sent.embed["chain"][0]["task"] == "t.next"
+    assert told == [([*sent.args] if serializer != "pickle" else sent.args, sent.kwargs, told[0][2])]
+
+
+def test_a_body_that_a_receiver_spoils(monkeypatch):
+    """What a receiver puts in and no message can carry must be an error that names the task; nothing is sent."""
+    broker = using(monkeypatch)
+
+    def before(body, **kwargs):
+        body[1]["bad"] = object()
+
+    signals.before_task_publish.connect(before)
+    try:
+        with pytest.raises(EncodeError, match="the task 't' can't be sent"):
+            client.publish([message()])
+    finally:
+        signals.before_task_publish.disconnect(before)
+    assert broker.sent == []
