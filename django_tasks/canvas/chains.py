@@ -15,7 +15,7 @@ from django_tasks.canvas.signatures import Signature, maybe_signature, members_o
 from django_tasks.canvas.texts import shortened
 from django_tasks.canvas.wire import part_of
 from django_tasks.conf import settings
-from django_tasks.result.family import family_after, first_of
+from django_tasks.result.family import family_after, first_of, is_result
 from django_tasks.states import IGNORED, REJECTED
 
 
@@ -136,7 +136,7 @@ class chain(Signature[Any]):
         if taken["parent_id"]:
             given["parent_id"] = taken["parent_id"]
         sent = steps[0].apply_async(chain=rest or None, **given)
-        return results[-1] if len(steps) > 1 else sent
+        return sent if len(steps) == 1 and is_result(sent) else results[-1]
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Run the steps here, one after the other; returns the last one's EagerResult."""

@@ -13,6 +13,7 @@ from django_tasks.client import undisturbed
 from django_tasks.conf import settings
 from django_tasks.messages import new_id
 from django_tasks.result import GroupResult
+from django_tasks.result.family import is_result
 
 #: Options of a group that are no member's.
 _ITS_OWN = frozenset({"chord", "group_id", "group_index", "parent_id", "root_id", "task_id"})
@@ -240,4 +241,7 @@ def _send_member(task: Signature[Any], index: int, args: Any, kwargs: Any, optio
         result = task.freeze(group_id=options["group_id"], root_id=options.get("root_id"), group_index=index)
         task.apply_async(args, kwargs, add_to_parent=False, **options)
         return result
-    return task.apply_async(args, kwargs, **{**options, "group_index": index, "add_to_parent": False})
+    # The id is made here: a task class of the project's may send when the transaction commits, and return nothing.
+    task_id = task.options.get("task_id") or new_id()
+    sent = task.apply_async(args, kwargs, **{**options, "group_index": index, "add_to_parent": False, "task_id": task_id})
+    return sent if is_result(sent) else task.AsyncResult(task_id)

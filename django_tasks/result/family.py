@@ -37,6 +37,11 @@ class ResultBase:
     parent: Any = None
 
 
+def is_result(value: Any) -> bool:
+    """Whether it is a result: a project's own ``apply_async`` may return something else, or nothing."""
+    return isinstance(value, ResultBase)
+
+
 class Family:
     """The part of ``AsyncResult`` that is about other results."""
 

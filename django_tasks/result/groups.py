@@ -1,6 +1,7 @@
 """Several tasks' results together."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 from asgiref.sync import sync_to_async
@@ -227,8 +228,15 @@ class ResultSet(Revocable, ResultBase):
     def _arriving(self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None = None) -> Iterator[Any]:
         joining.assert_may_join()
         leaves = list(self.leaves())
-        yield from [leaf for leaf in leaves if leaf.is_settled]
-        yield from waiting.arrivals([leaf for leaf in leaves if not leaf.is_settled], timeout, interval=interval, on_interval=on_interval)
+        known = [leaf for leaf in leaves if leaf.is_settled]
+        coming = [leaf for leaf in leaves if not leaf.is_settled]
+        left = len(leaves)
+        for leaf in chain(known, waiting.arrivals(coming, timeout, interval=interval, on_interval=on_interval)):
+            left -= 1
+            if not left:
+                # Before the last one is handed out: who takes it may not ask for another.
+                self._tell([each.state for each in leaves if not each.ignored])
+            yield leaf
 
     def maybe_throw(self, callback: Callable[[str, Any], Any] | None = None, propagate: bool = True) -> None:
         """Raise the first failure that is known."""

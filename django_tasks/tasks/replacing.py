@@ -15,6 +15,7 @@ from django_tasks.context import Request
 from django_tasks.exceptions import Ignore, ImproperlyConfigured
 from django_tasks.executor import Replaced
 from django_tasks.messages import TaskMessage, repeatable_ids, shown_arguments
+from django_tasks.result.family import is_result
 
 
 def signature_of_request(
@@ -134,7 +135,10 @@ def add_to_chord(request: Request, sig: Signature[Any], *, lazy: bool) -> Any:
         added = sig.freeze()
     parts = part_ids(added)
     result_backends.current().grow_chord(request.group, len(parts), parts)
-    return sig if lazy else sig.apply_async()
+    if lazy:
+        return sig
+    sent = sig.apply_async()
+    return sent if is_result(sent) else added
 
 
 def _ids_of(request: Request) -> AbstractContextManager[None]:

@@ -145,6 +145,22 @@ def test_callbacks_of_a_set(backend):
     assert seen[1:] == ["bad"]
 
 
+@pytest.mark.parametrize("way", ["iter_native", "iterate"])
+def test_callbacks_of_a_set_that_is_walked_through(backend, way):
+    """then() callbacks, of the set and of each member, must be called when the last result is handed out."""
+    seen = []
+    results = ResultSet([AsyncResult("a"), AsyncResult("b")])
+    results.then(lambda r: seen.append("all"))
+    for one in results.results:
+        one.then(lambda r: seen.append(r.id))
+    with soon(lambda: keep(backend, "a", value=1), lambda: keep(backend, "b", value=2)):
+        arriving = getattr(results, way)(timeout=5)
+        next(arriving)
+        assert seen == ["a"]
+        next(arriving)
+    assert seen == ["a", "b", "all"]
+
+
 def test_groups_are_saved_and_restored(backend):
     """A saved group comes back with members, nested groups and parents; deleted or unknown ones are None."""
     group = GroupResult("g", [AsyncResult("a"), GroupResult("h", [AsyncResult("b")])], parent=AsyncResult("p"))

@@ -2,14 +2,56 @@
 
 import pytest
 
-from django_tasks.canvas import chord, group, signature
+from django_tasks.canvas import chain, chord, group, signature
+from django_tasks.result import GroupResult
+from django_tasks.tasks import Task, shared_task
 from tests.unit.workflows.flow import add, calls, double, fail, ident, note, same, total
+
+later = []
+
+
+class Late(Task):
+    def apply_async(self, *args, **kwargs):
+        later.append(lambda: super(Late, self).apply_async(*args, **kwargs))
+
+
+@shared_task(name="flow.late", base=Late)
+def late(x):
+    return 2 * x
 
 
 def test_group_leaves_in_one_publish(world):
     """However many members and whatever they are, a group is one publish."""
     group(add.s(1, 1), add.s(2, 2) | double.s(), chord([ident(1), ident(2)], total.s())).apply_async()
     assert [len(batch) for batch in world.published] == [4]
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (lambda: group(late.s(1), late.s(2)), [2, 4]),
+        (lambda: group(late.s(1), same.s(2)), [2, 2]),
+        (lambda: chord([late.s(1), late.s(2)], total.s()), 6),
+        (lambda: chord([same.s(1), late.s(2)], total.s() | late.s()), 10),
+        (lambda: chord([late.s(1)], late.s()), [2, 2]),
+        (lambda: late.s(1) | late.s(), 4),
+        (lambda: same.s(1) | late.s() | same.s(), 2),
+        (lambda: chain(late.s(3)), 6),
+        (lambda: group(late.s(3)), [6]),
+        (lambda: late.s(1) | group(late.s(), late.s()) | total.s(), 8),
+    ],
+)
+def test_a_class_that_sends_later(world, make, value):
+    """A task class whose apply_async returns nothing, as it sends after the commit, runs in every workflow, and has its result."""
+    result = make().apply_async()
+    while later or world.queue:
+        while later:
+            later.pop(0)()
+        world.run()
+    if isinstance(value, list) and isinstance(result, GroupResult):
+        assert [world.value(each) for each in result.results] == value
+    else:
+        assert world.value(result) == value
 
 
 def test_task_stands_for_its_signature_in_a_chords_header(world):
