@@ -24,6 +24,10 @@ class OperationalError(TaskError):
     """The broker or the result backend can't be reached; nothing was sent or stored."""
 
 
+class ServerFullError(OperationalError):
+    """The server answers, and has no memory for what it was to keep; what lies in it can still be read and deleted."""
+
+
 class SerializationError(TaskError):
     """A value can't be turned into a message, or a message into a value."""
 

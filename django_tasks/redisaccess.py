@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final
 
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerFullError
 
 try:
     import redis
@@ -78,6 +78,12 @@ class RedisServer:
             self._connection(self._open(url), url)
 
     @property
+    def memory(self) -> str:
+        """Name the memory in use: two databases of one server share it."""
+        options = self.client.connection_pool.connection_kwargs
+        return str(options.get("path") or options.get("service_name") or f"{options.get('host')}:{options.get('port')}")
+
+    @property
     def database(self) -> int:
         """Number of the database in use: part of the names of pub/sub channels."""
         return int(self.client.connection_pool.connection_kwargs.get("db") or 0)
@@ -108,7 +114,8 @@ class RedisServer:
         if isinstance(error, RedisConnectionError | RedisTimeoutError) and not isinstance(error, AuthenticationError):
             self._turn_from(at)
         what = str(error).rstrip(".") or type(error).__name__
-        return OperationalError(f"{doing} failed at {self.urls[at]}: {what}.{_hint(error, self.setting)}")
+        kind = ServerFullError if _is_full(error) else OperationalError
+        return kind(f"{doing} failed at {self.urls[at]}: {what}.{_hint(error, self.setting)}")
 
     def close(self) -> None:
         """Close all connections; the next command opens new ones."""
@@ -212,11 +219,16 @@ def tls_options(given: Any) -> dict[str, Any]:
     return {**options, "ssl": True}
 
 
+def _is_full(error: RedisError) -> bool:
+    text = str(error)
+    # redis-py takes the word OOM off the message.
+    return isinstance(error, OutOfMemoryError) or (isinstance(error, ResponseError) and ("OOM" in text or "'maxmemory'" in text))
+
+
 def _hint(error: RedisError, setting: str) -> str:
     text = str(error)
     if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in text or "WRONGPASS" in text:
         return f" User and password stand in {setting}: redis://user:password@host:6379/0."
-    # redis-py takes the word OOM off the message.
-    if isinstance(error, OutOfMemoryError) or (isinstance(error, ResponseError) and ("OOM" in text or "'maxmemory'" in text)):
+    if _is_full(error):
         return " The server's memory is full (maxmemory) and it may evict nothing; what waits in it can still be worked off."
     return ""

@@ -105,6 +105,11 @@ class ResultBackend(OneTask, ABC):
     alias: str | None = None
 
     @property
+    def memory(self) -> str | None:
+        """Name the server whose memory results take, if it can be full; a broker in the same one frees some by settling."""
+        return None
+
+    @property
     def reply_to(self) -> str:
         """Where workers send this process's results, for backends that send them: goes into its messages. Empty elsewhere."""
         return ""

@@ -17,13 +17,14 @@ from django_tasks.canvas.links import followups
 from django_tasks.client import forward, publish
 from django_tasks.context import Request
 from django_tasks.dbaccess import in_transaction
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, ServerFullError
 from django_tasks.messages import NOTHING, DeadMessage, Disposition, Settlement, TaskMessage
 from django_tasks.outcomes import Outcome, failure
 from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, ended
 from django_tasks.resultmetas import meta_of, started_meta
 from django_tasks.worker.forwarding import substitute
+from django_tasks.worker.putoff import MOST, PAUSE, PutOff
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -82,6 +83,9 @@ class Completer:
     8. Settlements, last: until then all of the above happens again if this process dies.
 
     A server that is away interrupts a batch, which later goes on from the step that failed, so an outage repeats nothing.
+
+    A server that is full, and has the messages as well as the results, gets the settlements first, of the tasks after which nothing
+    is sent: only that frees memory. Their results are put off; STARTED is left out.
     """
 
     def __init__(self, *, broker: Broker, backend: ResultBackend, hostname: str, wake: Callable[[], None]) -> None:
@@ -97,6 +101,11 @@ class Completer:
         self._one_transaction = broker.joins_transaction and backend.alias is not None and backend.alias == getattr(broker, "alias", None)
         self._steps = (self._store, self._count, self._open, self._publish, self._close, self._forward, self._bury, self._settle)
         self._of_results = (self._store, self._count, self._open, self._close)
+        memory = getattr(broker, "memory", None)
+        self._shares_memory = memory is not None and memory == backend.memory
+        self._late = PutOff(backend)
+        #: When a batch that a full server did not take may be tried again.
+        self._full_until: float | None = None
         self.finished = 0
 
     def add(self, outcome: Outcome, *, urgent: bool = False) -> None:
@@ -114,7 +123,7 @@ class Completer:
 
     def pending(self) -> int:
         """How many outcomes wait to be applied."""
-        return len(self._outcomes) + (len(self._interrupted.outcomes) if self._interrupted is not None else 0)
+        return len(self._outcomes) + (len(self._interrupted.outcomes) if self._interrupted is not None else 0) + self._late.hopeful
 
     @property
     def waits_for_results(self) -> bool:
@@ -124,6 +133,11 @@ class Completer:
 
     def due_in(self, *, idle: bool) -> float | None:
         """Seconds until the next flush; 0 for now, None if there is nothing to flush."""
+        late = self._late.due_in() if self._late else None
+        due = self._full_until - clock.monotonic() if self._full_until is not None else self._due_in(idle=idle)
+        return late if due is None else max(0.0, due if late is None else min(due, late))
+
+    def _due_in(self, *, idle: bool) -> float | None:
         if self._marks or self._interrupted is not None or (self._outcomes and (idle or len(self._outcomes) >= BATCH)):
             return 0.0
         if self._since is None:
@@ -135,13 +149,19 @@ class Completer:
 
         In the place of an outcome that can't be applied stands the failure that was.
         """
+        if self._late:
+            self._late.store()
         batch = self._interrupted or self._take()
+        if self._full_until is not None:
+            batch = self._with_what_came(batch)
         if not batch.outcomes and not batch.marks:
             return []
         applied = batch.outcomes
         self._interrupted = batch
         try:
             self._apply(batch, consumer)
+        except ServerFullError as error:
+            applied = self._settle_first(batch, consumer, error)
         except OperationalError:
             raise
         except Exception:
@@ -152,11 +172,39 @@ class Completer:
         self.finished += len(applied)
         return applied
 
+    # ---- where memory is full
+
+    def _with_what_came(self, batch: _Batch) -> _Batch:
+        self._full_until = None
+        if batch is self._interrupted and batch.done == 0:
+            # What can be settled may be among it.
+            batch.outcomes += self._take().outcomes
+        return batch
+
+    def _settle_first(self, batch: _Batch, consumer: Consumer, error: ServerFullError) -> list[Outcome]:
+        """Settle what nothing follows, and put off its results; return that. The rest of the batch waits."""
+        if not self._shares_memory or batch.done > 0 or not self._late.takes_more or len(batch.outcomes) >= MOST:
+            raise error
+        plain = [outcome for outcome in batch.outcomes if _nothing_follows(outcome)]
+        alone = _Batch(plain)
+        for step in (self._forward, self._bury, self._settle):
+            step(alone, consumer)
+        self._late.add([meta_of(outcome, self._hostname) for outcome in plain if outcome.store], error)
+        settled = set(map(id, plain))
+        rest = [outcome for outcome in batch.outcomes if id(outcome) not in settled]
+        self._interrupted = _Batch(rest) if rest else None
+        self._full_until = clock.monotonic() + PAUSE if rest else None
+        return plain
+
+    def end(self) -> None:
+        """Let go of results that could not be stored in time, and say so."""
+        self._late.give_up()
+
     def forget(self) -> None:
         """Drop what has gathered; its messages will be delivered again."""
         self._outcomes.clear()
         self._marks.clear()
-        self._interrupted = self._since = None
+        self._interrupted = self._since = self._full_until = None
 
     def send_bodies(self, chords: Sequence[ReadyChord]) -> None:
         """Send the bodies of chords that a dead process had claimed, and close them. Raises OperationalError when a server is away."""
@@ -384,3 +432,10 @@ class Completer:
             worker=self._hostname,
             died_at=clock.now(),
         )
+
+
+def _nothing_follows(outcome: Outcome) -> bool:
+    """Whether an outcome is a result and nothing else: no message, no chord, no dead letter."""
+    follows, settlement = outcome.followups, outcome.settlement
+    ends = settlement is None or settlement.disposition is Disposition.ACK
+    return ends and not (follows.messages or follows.metas or follows.chords) and not outcome.request.message.embed.get("chord")

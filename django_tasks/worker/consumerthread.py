@@ -124,6 +124,7 @@ class ConsumerThread(threading.Thread):
                     if self._outage.failures:
                         self._outage.succeeded(servers_in_words())
         finally:
+            self._completer.end()
             self._pool.stop()
             self._consumer.close()
             self._announcer.close()
@@ -176,6 +177,9 @@ class ConsumerThread(threading.Thread):
         delay = self._outage.failed(servers_in_words(), error)
         # It can't fetch, but it is alive: the supervisor must not kill what runs here because a server is away.
         self._block.fetched(clock.monotonic(), self._completer.finished)
+        # What runs, or waits to be stored, is not to be run by others meanwhile, where it is not the broker that is away.
+        with suppress(OperationalError):
+            self._extend()
         if not self._broker.recovers:
             # A connection that broke has given everything back by itself. What waits here will be run by others, and if it was
             # not the connection that broke, it may be.

@@ -11,9 +11,9 @@ import pytest
 from django_tasks import brokers, chord, clock, result_backends, shared_task, states
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.context import Request
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, ServerFullError
 from django_tasks.messages import DELIVERY_COUNT, DeadMessage, Delivery, Disposition, Envelope, Settlement, TaskMessage
-from django_tasks.outcomes import Followups, Outcome
+from django_tasks.outcomes import NO_FOLLOWUPS, Followups, Outcome
 from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultMeta
 from django_tasks.result_backends.memory import MemoryResultBackend
 from django_tasks.worker import completer as completing
@@ -40,6 +40,7 @@ class World:
     def __init__(self, url: str) -> None:
         self.calls: list[str] = []
         self.failing: set[str] = set()
+        self.error: OperationalError = AWAY
         self.broker = _Broker(url.removeprefix("memory://"), self)
         self.backend = _Backend(url.removeprefix("memory://"), self)
         self.completer = Completer(broker=self.broker, backend=self.backend, hostname="w@h", wake=lambda: None)
@@ -49,7 +50,7 @@ class World:
 
     def note(self, call: str) -> None:
         if call in self.failing:
-            raise AWAY
+            raise self.error
         self.calls.append(call)
 
     def publish(self, messages: Sequence[TaskMessage], **options: Any) -> None:
@@ -178,6 +179,59 @@ def test_a_server_that_is_away_at_any_step_leaves_the_messages_unsettled(world: 
     assert world.completer.pending() == 1
     assert len(world.flush()) == 1
     assert world.completer.pending() == 0
+
+
+def full(world: World, monkeypatch: pytest.MonkeyPatch, *, shared: bool) -> Completer:
+    """Let the results' server be full; ``shared``: the messages are in it, too."""
+    monkeypatch.setattr(_Broker, "memory", "server:1", raising=False)
+    monkeypatch.setattr(_Backend, "memory", "server:1" if shared else "server:2")
+    world.completer = Completer(broker=world.broker, backend=world.backend, hostname="w@h", wake=lambda: None)
+    world.error = ServerFullError("full")
+    world.failing.add("store")
+    return world.completer
+
+
+def test_a_full_server_is_emptied_by_settling_first(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of what nothing follows; its results are put off, which is said once. What is followed by a message waits with its own."""
+    monkeypatch.setattr(completing, "PAUSE", 0.0)
+    monkeypatch.setattr("django_tasks.worker.putoff.PAUSE", 0.0)
+    completer = full(world, monkeypatch, shared=True)
+    followed, plain = world.done(), [replace(world.done(), followups=NO_FOLLOWUPS) for _ in range(3)]
+    applied = []
+    for outcome in (plain[0], followed, *plain[1:]):
+        completer.add(outcome)
+        applied += world.flush()
+    assert applied == plain
+    assert set(world.calls) == {"settle"}
+    assert completer.pending() == 1 + 3
+    assert completer.due_in(idle=False) == 0.0
+    assert sum("put off" in text for text in caplog.messages) == 1
+    world.failing.clear()
+    assert world.flush() == [followed]
+    assert len(world.backend.fetch({outcome.request.message.id for outcome in [*plain, followed]})) == 4
+    assert (completer.pending(), completer.due_in(idle=True)) == (0, None)
+
+
+def test_results_are_given_up_at_the_end(world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """After a while without room a process that is to end waits for no more, and says what is lost."""
+    monkeypatch.setattr("django_tasks.worker.putoff.PATIENCE", 0.0)
+    completer, outcome = full(world, monkeypatch, shared=True), replace(world.done(), followups=NO_FOLLOWUPS)
+    completer.add(outcome)
+    assert world.flush() == [outcome]
+    assert completer.pending() == 0
+    completer.end()
+    assert outcome.request.message.id in caplog.messages[-1]
+
+
+def test_settling_first_helps_only_where_it_frees_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the messages elsewhere the batch waits, as for any server that is away, and nothing can be lost."""
+    completer = full(world, monkeypatch, shared=False)
+    completer.add(replace(world.done(), followups=NO_FOLLOWUPS))
+    with pytest.raises(ServerFullError):
+        world.flush()
+    assert (world.calls, completer.pending()) == ([], 1)
 
 
 def test_a_chord_whose_claim_has_lapsed_is_asked_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,11 @@ class RedisBroker(Broker):
             return str(error)
         return None
 
+    @property
+    def memory(self) -> str:
+        """Name the server whose memory messages take."""
+        return self.server.memory
+
     def priority_step(self, queue: str, priority: int) -> int:
         """Return the place of the list for this priority in the order of reading: larger is sooner."""
         return -self.keys.labels.index(self.keys.label(priority))

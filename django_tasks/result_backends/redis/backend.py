@@ -62,6 +62,11 @@ class RedisResultBackend(ResultBackend):
         server.check()
         return cls(server, prefix=prefix, ordered=ordered)
 
+    @property
+    def memory(self) -> str:
+        """Name the server whose memory results take."""
+        return self.server.memory
+
     # ---- results
 
     def store(self, metas: Sequence[ResultMeta]) -> None:
