@@ -121,6 +121,8 @@ class TaskMessage:
     compression: str | None = None
     embed: Mapping[str, Any] = field(default_factory=_nothing)
     headers: Mapping[str, Any] = field(default_factory=_nothing)
+    #: Properties of the envelope that the caller chose (``app_id``, ``delivery_mode`` ...), under AMQP's names. Only on the way out.
+    properties: Mapping[str, Any] = field(default_factory=_nothing)
 
 
 def shown_arguments(message: TaskMessage) -> tuple[Any, Any]:

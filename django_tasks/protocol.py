@@ -115,12 +115,15 @@ class _Row:
             own.update(self._times)
         if compression is not None:
             own["compression"] = compression
+        properties: Mapping[str, Any] = Layered(self._properties, {"correlation_id": message.id, **self._expiration})
+        if message.properties:
+            properties = {**properties, **message.properties}
         return _envelope(
             body=body,
             content_type=content_type,
             content_encoding=content_encoding,
             headers=Layered(self._headers, own),
-            properties=Layered(self._properties, {"correlation_id": message.id, **self._expiration}),
+            properties=properties,
             queue=destination.queue,
             priority=destination.priority,
             not_before=message.eta,

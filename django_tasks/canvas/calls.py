@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, TypeAlias, TypedDict
 
 from django_tasks import result_backends
 from django_tasks.canvas.givenconnections import CONNECTIONS, refuse_other_brokers
-from django_tasks.canvas.optionvalues import VALUES, refuse_values
+from django_tasks.canvas.optionvalues import DELIVERY_MODES, VALUES, refuse_values
 from django_tasks.clock import after, as_utc, expiry, parse_iso
 from django_tasks.conf import settings
 from django_tasks.context import Request, current_request
@@ -66,10 +66,21 @@ class CallOptions(TypedDict, total=False):
     route_name: str | None
     task_type: Any
     exchange_type: str | None
-    delivery_mode: Any
     mandatory: Any
     immediate: Any
     declare: Any
+    content_type: str | None
+    content_encoding: str | None
+    timeout: float | None
+    confirm_timeout: float | None
+    # Properties of the message, under AMQP's names.
+    app_id: str | None
+    cluster_id: str | None
+    delivery_mode: int | str | None
+    message_id: str | None
+    timestamp: int | None
+    type: str | None
+    user_id: str | None
 
 
 OPTION_NAMES: Final = frozenset(CallOptions.__annotations__)
@@ -79,9 +90,11 @@ _UNSUSPICIOUS: Final = OPTION_NAMES - CONNECTIONS - VALUES.keys() | {"task_id"}
 #: Options that have no effect here.
 PLUMBING: Final = frozenset(
     {
+        "confirm_timeout",
         "connection",
+        "content_encoding",
+        "content_type",
         "declare",
-        "delivery_mode",
         "exchange_type",
         "immediate",
         "mandatory",
@@ -91,8 +104,12 @@ PLUMBING: Final = frozenset(
         "route_name",
         "router",
         "task_type",
+        "timeout",
     }
 )
+
+#: Options that are properties of the message.
+_PROPERTIES: Final = frozenset({"app_id", "cluster_id", "delivery_mode", "message_id", "timestamp", "type", "user_id"})
 
 #: What arguments come in. As tuples: a union is built anew for each call, and to be asked of Mapping takes longer than of dict.
 _POSITIONAL: Final = (list, tuple)
@@ -180,6 +197,7 @@ def build_message(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], opt
         compression=get("compression"),
         embed=_embed(name, options),
         headers=_headers(headers, options),
+        properties=NOTHING if _PROPERTIES.isdisjoint(options) else _properties(options),
     )
 
 
@@ -204,6 +222,13 @@ def _headers(headers: Mapping[str, Any] | None, options: Mapping[str, Any]) -> M
             hidden += [name for name in earlier if name not in hidden] if isinstance(earlier, list | tuple) else []
             return {**(headers or {}), HIDDEN: hidden}
     return dict(headers) if headers else NOTHING
+
+
+def _properties(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = {name: options[name] for name in _PROPERTIES & options.keys() if options[name] is not None}
+    if "delivery_mode" in given:
+        given["delivery_mode"] = DELIVERY_MODES.get(given["delivery_mode"], given["delivery_mode"])
+    return given
 
 
 def _reply_to(request: Request | None) -> str | None:
@@ -235,6 +260,8 @@ def amend_message(message: TaskMessage, options: Mapping[str, Any], **fields: An
     if options.get("stamped_headers"):
         fields["stamped_headers"] = sorted({*(message.stamped_headers or ()), *options["stamped_headers"]})
         fields["stamps"] = {**message.stamps, **_stamps(options["stamped_headers"], options)}
+    if not _PROPERTIES.isdisjoint(options):
+        fields["properties"] = {**message.properties, **_properties(options)}
     if any(options.get(name) is not None for name in ("link", "link_error", "chain", "chord")):
         fields["embed"] = {**message.embed, **_embed(message.task, options)}
     return replace(message, **fields)

@@ -44,6 +44,14 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and _SURROGATE.search(value) is None
 
 
+def _is_short(value: Any) -> bool:
+    return _is_text(value) and len(value.encode()) <= LONGEST_ID
+
+
+def _is_mode(value: Any) -> bool:
+    return isinstance(value, int | str) and (value in DELIVERY_MODES or value in DELIVERY_MODES.values()) and value is not True
+
+
 def _is_exchange(value: Any) -> bool:
     return isinstance(getattr(value, "name", value), str)
 
@@ -71,6 +79,9 @@ def _are_links(value: Any) -> bool:
     return all(isinstance(link, Mapping) and isinstance(link.get("task"), str) for link in links)
 
 
+#: kombu's names for whether RabbitMQ keeps a message on disk.
+DELIVERY_MODES: Final[Mapping[Any, int]] = {"transient": 1, "persistent": 2}
+
 # As tuples: a union is built anew for each call.
 _ARGS: Final = (list, tuple, type(None))
 _KWARGS: Final = (dict, type(None), Mapping)
@@ -78,6 +89,7 @@ _LIMIT: Final = "a number of seconds, 0 or more"
 _LINK: Final = "a signature, as task.s(...) makes it"
 _LINKS: Final = f"{_LINK}, or a list of them"
 _TEXT: Final = "text"
+_SHORT: Final = f"text of at most {LONGEST_ID} bytes"
 
 #: What each option takes, in words and as a question.
 VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
@@ -98,6 +110,13 @@ VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "stamped_headers": (_are_names, "a list of the stamps' names"),
     "stamps": (_is_headers, "a dictionary whose keys are text"),
     "origin": (_is_text, _TEXT),
+    "app_id": (_is_short, _SHORT),
+    "cluster_id": (_is_short, _SHORT),
+    "message_id": (_is_short, _SHORT),
+    "type": (_is_short, _SHORT),
+    "user_id": (_is_short, _SHORT),
+    "timestamp": (_is_count, "seconds since 1970, a whole number"),
+    "delivery_mode": (_is_mode, "1 or 'transient', 2 or 'persistent'"),
     "serializer": (_is_text, "the name of a serializer, as 'json'"),
     "compression": (_is_text, "the name of a compression, as 'gzip'"),
     "retry_policy": (

@@ -47,6 +47,8 @@ class BrokerContract(LeaseContract):
     def test_a_published_message_arrives_unchanged(self, broker: Broker) -> None:
         """What is received is what was published; headers of the value None may be left out."""
         sent = envelope(headers={"id": "1", "task": "t", "none": None, "deep": {"a": [1, None, "é"]}, "flag": False}, priority=4)
+        own = {"app_id": "shop", "message_id": "m-1", "type": "order"}
+        sent = replace(sent, properties={**sent.properties, **own})
         broker.publish([sent])
         with self.consuming(broker) as consumer:
             (delivery,) = consumer.receive(10, 5)
@@ -54,6 +56,7 @@ class BrokerContract(LeaseContract):
         got = delivery.envelope
         assert {k: v for k, v in got.headers.items() if v is not None} == {k: v for k, v in sent.headers.items() if v is not None}
         assert got.properties["correlation_id"] == "1"
+        assert {name: got.properties.get(name) for name in own} == own
         assert (got.body, got.content_type, got.content_encoding) == (sent.body, sent.content_type, sent.content_encoding)
         assert (got.queue, delivery.queue, delivery.deliveries) == ("default", "default", 1)
         if broker.priorities > 1:

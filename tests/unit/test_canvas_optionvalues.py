@@ -55,6 +55,11 @@ WRONG = [
     ("retry_policy", 3, "a dictionary"),
     ("retry_policy", {"max_retrys": 3}, "did you mean 'max_retries'"),
     ("retry_policy", {"max_retries": "x"}, "numbers"),
+    ("delivery_mode", 3, "1 or 'transient', 2 or 'persistent'"),
+    ("delivery_mode", True, "1 or 'transient', 2 or 'persistent'"),
+    ("message_id", 17, "text of at most 255 bytes"),
+    ("app_id", "é" * 128, "text of at most 255 bytes"),
+    ("timestamp", 1.5, "a whole number"),
 ]
 
 RIGHT = [
@@ -70,6 +75,8 @@ RIGHT = [
     ("link", {"task": "shop.tasks.pack"}),
     ("headers", {}),
     ("retry_policy", {"max_retries": None, "interval_start": 0, "retry_errors": (OSError,)}),
+    ("delivery_mode", "persistent"),
+    ("timestamp", 0),
 ]
 
 

@@ -40,6 +40,7 @@ def test_an_envelope_there_and_back() -> None:
         "priority": 3,
         "correlation_id": "1",
         "reply_to": "box",
+        "user_id": "guest",
     }
     back = envelope_of(dict(properties), ENVELOPE.body, "", "shop", "shop")
     assert (back.body, back.headers, back.queue, back.priority) == (ENVELOPE.body, ENVELOPE.headers, "shop", 3)
@@ -49,6 +50,7 @@ def test_an_envelope_there_and_back() -> None:
         "priority": 3,
         "correlation_id": "1",
         "reply_to": "box",
+        "user_id": "guest",
         "delivery_info": {"exchange": "", "routing_key": "shop"},
     }
 

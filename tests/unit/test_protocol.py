@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from django_tasks import clock
+from django_tasks.canvas.calls import amend_message, build_message
 from django_tasks.exceptions import ContentDisallowed, DecodeError, EncodeError, InvalidTaskError
 from django_tasks.messages import Destination, Envelope, TaskMessage, new_id
 from django_tasks.protocol import REPR_LENGTH, decode, encode
@@ -100,6 +101,23 @@ def test_the_properties_are_celerys():
         "delivery_info": {"exchange": "", "routing_key": "q"},
         "priority": 3,
     }
+
+
+def test_properties_that_the_caller_chose_travel():
+    """The options of kombu that are properties of the message, under AMQP's names; what kombu works out itself has no effect."""
+    chosen = {"app_id": "shop", "cluster_id": "c", "message_id": "m", "timestamp": 7, "type": "order", "user_id": "guest"}
+    no_effect = {
+        "mandatory": True,
+        "immediate": False,
+        "content_encoding": "latin-1",
+        "content_type": "x/y",
+        "timeout": 3,
+        "confirm_timeout": 3,
+    }
+    message = build_message("a.b", (), {}, {"task_id": "1", "delivery_mode": "transient", **chosen, **no_effect})
+    assert dict(sent(message).properties) == {**sent(TaskMessage(id="1", task="a.b")).properties, **chosen, "delivery_mode": 1}
+    again = amend_message(message, {"app_id": "other", "delivery_mode": 2})
+    assert again.properties == {**chosen, "app_id": "other", "delivery_mode": 2}
 
 
 def test_the_body_is_three_parts():

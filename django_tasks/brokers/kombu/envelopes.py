@@ -11,8 +11,8 @@ from django_tasks.conf import settings
 from django_tasks.messages import DELIVERY_COUNT, Envelope
 
 #: AMQP properties that travel as they are. ``expiration`` is not among them: RabbitMQ would drop an expired message without
-#: a word, and the worker is to record it as revoked. ``user_id`` must be the connection's own, so it does not travel either.
-_PROPERTIES: Final = ("correlation_id", "reply_to", "message_id", "timestamp", "type", "app_id", "cluster_id")
+#: a word, and the worker is to record it as revoked.
+_PROPERTIES: Final = ("correlation_id", "reply_to", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id")
 #: Bytes of a tag's part that names the task.
 _LONGEST_KEY: Final = 42
 _MODES: Final = {"transient": 1, "persistent": 2}

@@ -139,6 +139,9 @@ class Line:
         pieces: list[bytes] = []
         size = 0
         for one in messages:
+            if "user_id" in one.properties and one.properties["user_id"] != self.client.userid:
+                # The server refuses any user but the connection's: the message comes from somebody else's, and is sent again.
+                del one.properties["user_id"]
             piece = writer.message(one.exchange, one.routing_key, one.properties, one.envelope.body, mandatory=one.mandatory)
             pieces.append(piece)
             size += len(piece)

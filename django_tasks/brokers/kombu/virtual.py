@@ -30,7 +30,17 @@ from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Envelop
 #: Seconds that one look for messages takes at most: how long ``wake`` may go unnoticed.
 _SLICE: Final = 0.05
 _LEASE: Final = 60.0
-_OWN_PROPERTIES: Final = ("correlation_id", "reply_to", "delivery_mode", "message_id", "app_id", "timestamp", "type")
+_OWN_PROPERTIES: Final = (
+    "correlation_id",
+    "reply_to",
+    "delivery_mode",
+    "message_id",
+    "app_id",
+    "timestamp",
+    "type",
+    "user_id",
+    "cluster_id",
+)
 
 
 class Link:

@@ -270,8 +270,8 @@ def first(): ...
 def second(): ...
 @app.task(backend=None)
 def third():
-    first.apply_async((), app_id="x", headers={})
-    first.apply_async((), user_id=3, stamped_headers=["user_id"])
+    first.apply_async((), correlation_id="x", headers={})
+    first.apply_async((), expiration=3, stamped_headers=["expiration"])
     pool.apply_async(first, kwds={}, callback=print)
 """
     ours = [one for one in findings(tmp_path, {"shop/some.py": text}) if one[2].startswith(("@", "apply_async"))]
@@ -279,6 +279,6 @@ def third():
         (3, CHANGE, "@task(Request=…)"),
         (3, CHANGE, "@task(max_retry=…)"),
         (5, CHANGE, "@app.task(backend=…)"),
-        (9, CHANGE, "apply_async(app_id=…)"),
+        (9, CHANGE, "apply_async(correlation_id=…)"),
     ]
     assert ours[1][3] == "raises TypeError here: there is no option 'max_retry'; did you mean 'max_retries'?"
