@@ -7,6 +7,6 @@ from django_tasks.admin import deadletters, messages, queues, results, stamps, w
 __all__ = ["deadletters", "messages", "queues", "results", "stamps", "workers"]
 
 if apps.is_installed("django_celery_beat"):
-    from django_tasks.admin import periodic
+    from django_tasks.admin import beatruns, periodic
 
-    __all__ += ["periodic"]
+    __all__ += ["beatruns", "periodic"]

@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from django.contrib.admin.utils import quote
 from django.urls import NoReverseMatch, reverse
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
@@ -133,6 +134,14 @@ def recent(value: datetime | None) -> SafeString | str:
     today = local.date() == (localtime(clock.now()) if value.tzinfo else datetime.now()).date()  # noqa: DTZ005  USE_TZ is off
     text = f"{local:%H:%M:%S}" if today else f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M}"
     return format_html('<time datetime="{}" title="{}">{}</time>', value.isoformat(), local.isoformat(" "), text)
+
+
+def task_link(task_id: str | None) -> SafeString | str:
+    """Show the beginning of a task's id, as the way to whatever is known of it."""
+    if not task_id:
+        return EMPTY
+    address = page_of("taskresult", quote(task_id))
+    return format_html('<a href="{}">{}</a>', address, short(task_id)) if address else short(task_id)
 
 
 def age(value: datetime | None) -> str:

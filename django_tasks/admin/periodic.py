@@ -3,10 +3,10 @@
 Importing needs django-celery-beat among the INSTALLED_APPS; the package imports this module only then.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, ClassVar, cast
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -17,7 +17,7 @@ from django.db.models import Case, OuterRef, QuerySet, Subquery, Value, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -25,18 +25,22 @@ from django_celery_beat import admin as beat_admin
 from django_celery_beat.models import CrontabSchedule, PeriodicTask, PeriodicTasks
 
 from django_tasks import client, clock
-from django_tasks.admin.display import EMPTY, badge, mono
+from django_tasks.admin.display import EMPTY, badge, page_of, plain, seconds
 from django_tasks.admin.display import moment as shown
-from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.admin.schedules import fault_of, in_words
-from django_tasks.beat import declared, rows, starts
+from django_tasks.beat import declared, rows, runs, starts
 from django_tasks.beat.entries import BrokenEntryError, Entry, schedule_zone
+from django_tasks.beat.leader import last_led, leading
 from django_tasks.clock import as_utc
 from django_tasks.exceptions import OperationalError, TaskError
-from django_tasks.messages import new_id
+from django_tasks.messages import TaskMessage, new_id
 from django_tasks.models import BeatRun, BeatStart
 from django_tasks.registry import registry
 
+#: Seconds that a run may be late before the list shows it in red: beat sends at once, and its rows are written a little later.
+_GRACE = 30
+#: Runs by hand that the message about them links.
+_LINKED = 20
 #: Runs to come that a task's own page shows.
 _FORESEEN = 5
 #: Crontabs whose meaning in words is sent along with the form; describing one takes a while.
@@ -119,7 +123,7 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
     """Periodic tasks, sent by ``runbeat`` or ``runworker -B``."""
 
     form = PeriodicTaskForm
-    list_display = ("name", "enabled", "task", "scheduler", "next_run", "last_run", "total_run_count", "one_off")
+    list_display = ("name", "enabled", "task_name", "scheduler", "next_run", "last_run", "total_run_count", "one_off")
     list_filter = ("enabled", "one_off", "task", "last_run_at")
     date_hierarchy = None
     # A project has as many clocked times as tasks at times: a list of all of them is no choice.
@@ -155,7 +159,17 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
             due = next_runs(row, 1)
         except BrokenEntryError as error:
             return badge("broken", str(error), "bad")
-        return shown(due[0]) if due else EMPTY
+        if not due:
+            return EMPTY
+        return overdue(due[0]) or shown(due[0])
+
+    @admin.display(description=gettext_lazy("task"), ordering="task")
+    def task_name(self, row: PeriodicTask) -> SafeString | str:
+        """The task's name, marked where this project has no such task."""
+        if row.task in registry:
+            return str(row.task)
+        title = _("This project has no task of this name: only workers of another one can run it.")
+        return format_html('{} <span title="{}">{}</span>', row.task, title, badge("unknown", _("not known here"), "bad"))
 
     @admin.display(description=gettext_lazy("last run"), ordering="last_run_at")
     def last_run(self, row: PeriodicTask) -> SafeString | str:
@@ -171,7 +185,8 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
             due = next_runs(row, _FORESEEN)
         except BrokenEntryError as error:
             return badge("broken", str(error), "bad")
-        return format_html_join("", "{}<br>", ((shown(moment),) for moment in due)) or EMPTY
+        lines = [overdue(moment) or shown(moment) if row.enabled else shown(moment) for moment in due]
+        return format_html_join("", "{}<br>", ((line,) for line in lines)) or EMPTY
 
     @admin.display(description=gettext_lazy("crontab in words"))
     def crontab_translation(self, row: PeriodicTask) -> str:
@@ -201,8 +216,19 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
             return
         self._log(request, sendable, "Run now")
         if found:
-            text = ngettext("%(count)d task was sent.", "%(count)d tasks were sent.", len(found))
-            self.message_user(request, text % {"count": len(found)}, messages.SUCCESS)
+            self._tell_sent(request, sendable, found)
+
+    def _tell_sent(self, request: HttpRequest, sendable: Sequence[PeriodicTask], sent: Sequence[TaskMessage]) -> None:
+        now, user = clock.now(), request.user.get_username()
+        # Each microsecond later: a run is known by its entry and its time.
+        pairs = enumerate(zip(sendable, sent, strict=True))
+        keyed = [((row.name, now + timedelta(microseconds=number)), message) for number, (row, message) in pairs]
+        runs.insert([(key, message.id, message.task) for key, message in keyed], sent_at=now, sent_by=user)
+        numbers = dict(BeatRun.objects.filter(task_id__in=[message.id for message in sent[:_LINKED]]).values_list("task_id", "pk"))
+        links = [(page_of("beatrun", numbers.get(message.id)), key[0]) for key, message in keyed[:_LINKED]]
+        text = ngettext("%(count)d task was sent.", "%(count)d tasks were sent.", len(sent)) % {"count": len(sent)}
+        joined = format_html_join(", ", '<a href="{}">{}</a>', links)
+        self.message_user(request, format_html("{} {}", text, joined), messages.SUCCESS)
 
     @admin.action(description=gettext_lazy("Enable selected periodic tasks"), permissions=["change"])
     def enable_tasks(self, request: HttpRequest, queryset: "QuerySet[PeriodicTask]") -> None:
@@ -272,8 +298,25 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
         return [{"name": "run", "label": _("Run now"), "url": address}]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Show the list. Which scheduler Celery's beat would use doesn't matter here."""
+        """Show the list; say if nobody sends what is due. Which scheduler Celery's beat would use doesn't matter here."""
+        if request.method == "GET" and leading() is None and PeriodicTask.objects.filter(enabled=True).exists():
+            self.message_user(request, _no_leader(), messages.WARNING)
         return super(beat_admin.PeriodicTaskAdmin, self).changelist_view(request, extra_context)
+
+
+def overdue(due: datetime) -> SafeString | None:
+    """Show in red a run that should have been sent already; None for one to come."""
+    late = (clock.now() - due).total_seconds()
+    if late < _GRACE:
+        return None
+    title = _("Due %(time)s ago and not sent: is a beat running?") % {"time": seconds(late)}
+    return format_html('<span class="dt-badge dt-bad" title="{}">{}</span>', title, shown(due))
+
+
+def _no_leader() -> str:
+    last = last_led()
+    said = _("It was last led by %(holder)s, until %(time)s.") % {"holder": last[0], "time": plain(last[1])} if last else ""
+    return f"{_('No beat is running: nothing of this is sent. Start runbeat, or a worker with -B.')} {said}".strip()
 
 
 def _message_now(entry: Entry) -> Any:
@@ -286,36 +329,3 @@ def _message_now(entry: Entry) -> Any:
 if admin.site.is_registered(PeriodicTask):
     admin.site.unregister(PeriodicTask)
 admin.site.register(PeriodicTask, PeriodicTaskAdmin)
-
-
-@admin.register(BeatRun)
-class BeatRunAdmin(OperatorAdmin[BeatRun]):
-    """What beat has sent in the last days."""
-
-    list_display = ("entry", "due", "task", "short_id", "sent")
-    list_display_links = ("entry",)
-    list_filter = (("due_at", admin.DateFieldListFilter),)
-    search_fields = ("=entry", "=task_id")
-    search_help_text = gettext_lazy("The name of a periodic task, or the id of a run.")
-    ordering = ("-due_at",)
-    sortable_by = ("due",)
-    fields: ClassVar[tuple[str, ...]] = ("entry", "due", "task", "short_id", "sent")
-
-    @admin.display(description=gettext_lazy("due at"), ordering="due_at")
-    def due(self, run: BeatRun) -> SafeString | str:
-        """When it was due."""
-        return shown(run.due_at)
-
-    @admin.display(description=gettext_lazy("sent at"))
-    def sent(self, run: BeatRun) -> SafeString | str:
-        """When its message was with the broker."""
-        return shown(run.sent_at)
-
-    @admin.display(description=gettext_lazy("task id"))
-    def short_id(self, run: BeatRun) -> SafeString | str:
-        """The id of the task that was sent."""
-        return mono(run.task_id)
-
-    def has_delete_permission(self, request: HttpRequest, obj: BeatRun | None = None) -> bool:
-        """Never: a deleted record would let its run be sent again. Beat deletes old ones."""
-        return False

@@ -13,10 +13,14 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks.admin.display import EMPTY, badge, moment, recent
 from django_tasks.admin.filters import PausedFilter
+from django_tasks.admin.links import named
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import TaskError
 from django_tasks.models import Queue
 from django_tasks.operations.queues import COUNTED, QueueOverview, enter, known_names, overview, pause, purge, resume
+
+#: The longest name that the column takes.
+_WIDTH = 255
 
 
 class QueueList(ChangeList):
@@ -67,6 +71,15 @@ class QueueAdmin(OperatorAdmin[Queue]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Use the list that asks the broker."""
         return QueueList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Queue | None:
+        """Find a queue by its number, or by its name, as links on other pages have it."""
+        name = named(object_id)
+        if name is None:
+            return super().get_object(request, object_id, from_field)
+        if len(name) <= _WIDTH:
+            enter([name])
+        return self.get_queryset(request).filter(name=name).first()
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Enter queues that were not known before, then show all."""

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from django_tasks.admin.display import EMPTY, age, badge, moment, mono, seconds
 from django_tasks.admin.filters import LivenessFilter
+from django_tasks.admin.links import named
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.models import Worker
 from django_tasks.operations.workers import Liveness, liveness, uptime
@@ -29,6 +30,13 @@ class WorkerAdmin(OperatorAdmin[Worker]):
         (gettext_lazy("Work"), {"fields": ("queue_names", "pool", "concurrency", "active", "processed")}),
         (gettext_lazy("Process"), {"fields": ("host", "pid", "version", "started", "stopped", "node")}),
     )
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Worker | None:
+        """Find a worker by its number, or by its name, as links on other pages have it: the one that was heard of last."""
+        name = named(object_id)
+        if name is None:
+            return super().get_object(request, object_id, from_field)
+        return self.get_queryset(request).filter(name=name).order_by("-heartbeat_at").first()
 
     @admin.display(description=gettext_lazy("state"), ordering="heartbeat_at")
     def state(self, worker: Worker) -> str:

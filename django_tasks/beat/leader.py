@@ -103,3 +103,15 @@ class Leader:
 
     def _lease(self, now: datetime) -> datetime:
         return kept(now + timedelta(seconds=LEASE * self._term))
+
+
+def last_led() -> tuple[str, datetime] | None:
+    """Return which beat led last, and until when; None if none ever did."""
+    found = BeatTerm.objects.using(router.db_for_write(BeatTerm)).filter(name=NAME).values_list("holder", "expires_at").first()
+    return None if found is None else (found[0], as_utc(found[1]))
+
+
+def leading() -> str | None:
+    """Return which beat leads now; None if none does."""
+    found = last_led()
+    return found[0] if found is not None and found[1] > clock.now() else None

@@ -29,13 +29,13 @@ def _runs() -> QuerySet[BeatRun]:
     return BeatRun.objects.using(alias()).order_by()
 
 
-def insert(runs: Sequence[tuple[Key, str, str]], *, sent_at: datetime | None) -> None:
-    """Record runs, given as key, task id and task name.
+def insert(runs: Sequence[tuple[Key, str, str]], *, sent_at: datetime | None, sent_by: str = "") -> None:
+    """Record runs, given as key, task id and task name; ``sent_by`` names who sent them by hand.
 
     Raises IntegrityError if any of them is on record already; nothing is recorded then.
     """
-    sent = None if sent_at is None else kept(sent_at)
-    rows = [BeatRun(entry=name, due_at=kept(due), task_id=task_id, task=task, sent_at=sent) for (name, due), task_id, task in runs]
+    both = {"sent_at": None if sent_at is None else kept(sent_at), "sent_by": sent_by[:255]}
+    rows = [BeatRun(entry=name, due_at=kept(due), task_id=task_id, task=task, **both) for (name, due), task_id, task in runs]
     _runs().bulk_create(rows, batch_size=500)
 
 
@@ -69,10 +69,10 @@ def unsent(now: datetime, *, limit: int) -> list[Key]:
 
 
 def last_due(names: Collection[str]) -> dict[str, datetime]:
-    """Return the due time of each entry's last run on record."""
+    """Return the due time of each entry's last run on record; what was sent by hand beside its schedule doesn't count."""
     found: dict[str, datetime] = {}
     for chunk in chunks(names):
-        rows: Any = _runs().filter(entry__in=chunk).values_list("entry").annotate(last=Max("due_at"))
+        rows: Any = _runs().filter(entry__in=chunk, sent_by="").values_list("entry").annotate(last=Max("due_at"))
         found.update((name, as_utc(last)) for name, last in rows)
     return found
 

@@ -1,6 +1,7 @@
 """Rows of beat: what it has sent, and which of several beats leads."""
 
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_tasks.models.home import OwnRows
@@ -48,7 +49,8 @@ class BeatRun(models.Model):
         constraints = (models.UniqueConstraint(fields=["entry", "due_at"], name="django_tasks_beatrun_once"),)
 
     def __str__(self) -> str:
-        return f"{self.entry} at {self.due_at}"
+        due = timezone.localtime(self.due_at) if timezone.is_aware(self.due_at) else self.due_at
+        return f"{self.entry} at {due:%Y-%m-%d %H:%M:%S}"
 
 
 class BeatStart(models.Model):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.db import connection
@@ -16,7 +17,8 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 
 import django_tasks.admin.periodic
 from django_tasks import conf
-from django_tasks.models import BeatRun, Message
+from django_tasks.beat import runs
+from django_tasks.models import BeatRun, BeatTerm, Message
 from django_tasks.registry import registry
 from django_tasks.schedules import crontab
 
@@ -260,7 +262,35 @@ def test_run_now_sends_the_row_as_it_is(client, known_task, django_capture_on_co
     assert not headers.get("expires")
     row.refresh_from_db()
     assert (row.last_run_at, row.total_run_count) == (None, 0)
-    assert not BeatRun.objects.exists()
+    run = BeatRun.objects.get()
+    assert (run.entry, run.task_id, run.sent_by) == ("beat", message.task_id, "root")
+    assert reverse("admin:django_tasks_beatrun_change", args=[run.pk]) in page.content.decode()
+    # It is no run of the schedule: what is due next doesn't depend on it.
+    assert runs.last_due(["beat"]) == {}
+    shown = client.get(reverse("admin:django_tasks_beatrun_changelist")).content.decode()
+    assert reverse("admin:django_tasks_taskresult_change", args=[quote(message.task_id)]) in shown
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_beat_that_has_stopped_is_seen(client, known_task, leads):
+    """Runs that are overdue are red, and the list says who led last and until when; a task that nobody here knows is red, too."""
+    now = timezone.now()
+    BeatTerm.objects.create(name="beat", holder="box:1", elected_at=now, expires_at=now + timedelta(minutes=1 if leads else -5))
+    periodic(last_run_at=now - timedelta(hours=1))
+    PeriodicTask.objects.update(date_changed=now - timedelta(days=1))
+    periodic("other", task="nobody.knows.it", last_run_at=now)
+    page = client.get(LIST).content.decode()
+    assert ("No beat is running" in page, "led by box:1" in page) == (not leads, not leads)
+    assert page.count("and not sent: is a beat running?") == 1
+    assert page.count("not known here") == 1
+
+
+@pytest.mark.parametrize(("term", "found"), [("nightly report", 1), ("ly rep", 1), ("id-77", 1), ("shop.tasks", 1), ("report nightly", 0)])
+def test_runs_are_found_by_names_with_spaces_and_by_part(client, term, found):
+    """What is searched is one text, not words."""
+    BeatRun.objects.create(entry="nightly report", due_at=timezone.now(), task_id="id-77-x", task="shop.tasks.t")
+    response = client.get(reverse("admin:django_tasks_beatrun_changelist"), {"q": term})
+    assert len(response.context["cl"].result_list) == found
 
 
 def test_run_now_twice_is_two_runs(client, known_task, django_capture_on_commit_callbacks):
