@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from django_tasks import brokers
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import PARKED
@@ -82,6 +83,9 @@ def chosen_queues(wanted: Sequence[str], excluded: Sequence[str]) -> tuple[str, 
         )
     for queue in queues:
         _check_name(queue)
+        if queue in wanted and (refusal := brokers.current().refusal(queue)) is not None:
+            # Those of the settings are the system checks' to name.
+            raise ImproperlyConfigured(refusal)
     return queues
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from django_tasks.brokers.redis import wire
+from django_tasks.brokers.redis import RedisBroker, wire
 from django_tasks.brokers.redis.keys import Keys, holder, label_of
 from django_tasks.brokers.redis.options import checked, keys_of
 from django_tasks.exceptions import ImproperlyConfigured
@@ -76,6 +76,28 @@ def test_a_wrong_value_says_what_is_allowed(options, said):
     with pytest.raises(ImproperlyConfigured, match="BROKER_TRANSPORT_OPTIONS") as caught:
         checked(options)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"global_keyprefix": "mine:", "sep": ":", "unacked_key": "held"}])
+@pytest.mark.parametrize(
+    "name", ["unacked_index", "unacked_mutex", "_kombu.binding.celery", "_django_tasks.queues", "celery-task-meta-1", "q{sep}3", "q{sep}+9"]
+)
+def test_names_of_other_keys_are_no_queues(options, name):
+    """Whatever has to do with a queue must refuse, before the server is asked, a name under which another key lies."""
+    keys = keys_of(options)
+    name = name.format(sep=keys.sep)
+    broker = RedisBroker(None, options)
+    for use in (
+        lambda: broker.publish([Envelope(body=b"", content_type="", content_encoding="", headers={}, properties={}, queue=name)]),
+        lambda: broker.consume(["q", name], consumer_id="c"),
+        lambda: broker.purge(name),
+    ):
+        with pytest.raises(ImproperlyConfigured, match="is no name for a queue on Redis"):
+            use()
+    assert "is no name" in broker.refusal(name)
+    assert broker.size(name) == 0
+    assert keys.refusal(keys.unacked_name) is not None
+    assert [keys.refusal(fine) for fine in ("q", "unacked2", "my_kombu.binding.x", "orders.3", "q+9")] == [None] * 5
 
 
 def test_an_unknown_option_is_ignored_with_a_word(caplog):

@@ -95,7 +95,7 @@ class RedisBroker(Broker):
             return
         for envelope in envelopes:
             if envelope.queue not in self._checked:
-                binding_of(envelope.queue)
+                self._check(envelope.queue)
                 self._checked.add(envelope.queue)
         if len(envelopes) == 1 and envelopes[0].not_before is None:
             self._publish_one(envelopes[0])
@@ -145,9 +145,9 @@ class RedisBroker(Broker):
         return place
 
     def refusal(self, queue: str) -> str | None:
-        """Say that a queue belongs to a fanout exchange, if it does."""
+        """Say that a queue belongs to a fanout exchange, or has the name of another key, if that is so."""
         try:
-            binding_of(queue)
+            self._check(queue)
         except ImproperlyConfigured as error:
             return str(error)
         return None
@@ -156,6 +156,11 @@ class RedisBroker(Broker):
     def memory(self) -> str:
         """Name the server whose memory messages take."""
         return self.server.memory
+
+    def _check(self, queue: str) -> None:
+        if (refusal := self.keys.refusal(queue)) is not None:
+            raise ImproperlyConfigured(refusal)
+        binding_of(queue)
 
     def priority_step(self, queue: str, priority: int) -> int:
         """Return the place of the list for this priority in the order of reading: larger is sooner."""
@@ -169,6 +174,9 @@ class RedisBroker(Broker):
 
     def consume(self, queues: Sequence[str], *, consumer_id: str) -> RedisConsumer:
         """Open a consumer of these queues."""
+        for queue in queues:
+            if (refusal := self.keys.refusal(queue)) is not None:
+                raise ImproperlyConfigured(refusal)
         strategy = self._options.get("queue_order_strategy", "round_robin")
         return RedisConsumer(
             self.server,
@@ -202,7 +210,9 @@ class RedisBroker(Broker):
     # ---- looking
 
     def size(self, queue: str) -> int:
-        """How many messages wait in the queue, delayed ones included."""
+        """How many messages wait in the queue, delayed ones included. None wait in one that can't be."""
+        if self.keys.refusal(queue) is not None:
+            return 0
         with self._lines.line("Counting messages") as line:
             return self._sizes(line, [queue])[0]
 
@@ -213,7 +223,9 @@ class RedisBroker(Broker):
             return [name for name, size in zip(names, self._sizes(line, names), strict=True) if size]
 
     def _registered(self, line: Line) -> list[str]:
-        return sorted(name.decode() for name in line.call("SMEMBERS", self.keys.queues))
+        names = (name.decode(errors="backslashreplace") for name in line.call("SMEMBERS", self.keys.queues))
+        # An earlier version, or somebody else, may have entered what is none.
+        return sorted(name for name in names if self.keys.refusal(name) is None)
 
     def _sizes(self, line: Line, queues: Sequence[str]) -> list[int]:
         if not queues:
@@ -226,7 +238,9 @@ class RedisBroker(Broker):
         return [*(("LLEN", key) for key in self.keys.lists(queue)), ("ZCARD", self.keys.delayed(queue))]
 
     def purge(self, queue: str) -> int:
-        """Delete what waits in the queue, delayed messages included; held ones stay."""
+        """Delete what waits in the queue, delayed messages included; held ones stay. Raises ImproperlyConfigured for another key's name."""
+        if (refusal := self.keys.refusal(queue)) is not None:
+            raise ImproperlyConfigured(f"{refusal}. Nothing was deleted")
         everything = (*self.keys.lists(queue), self.keys.delayed(queue), self.keys.bell(queue))
         with self._lines.line(f"Purging the queue {queue!r}") as line:
             return sum(line.transaction([*self._counting(queue), ("DEL", *everything)])[:-1])

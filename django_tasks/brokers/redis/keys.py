@@ -10,6 +10,13 @@ from django_tasks.brokers.redis.bindings import Binding
 #: Larger priorities than this one, and smaller ones than 0 less it, count as the last.
 TOP: Final = 9
 _OWN: Final = "+"
+#: Beginnings of keys that are no queues: kombu's tables, what this broker keeps, and results, which may lie in the same database.
+_TAKEN: Final = (
+    *("_kombu.binding.", "_kombu.binding_permanent.", "_django_tasks."),
+    *("celery-task-meta-", "celery-taskset-meta-", "django-tasks-chord"),
+)
+#: What may stand behind a queue's name for some priority.
+_LABELS: Final = frozenset((*map(str, range(TOP + 1)), *(f"{_OWN}{number}" for number in range(1, TOP + 1))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,7 @@ class Keys:
     celery_order: bool = False
     unacked_name: str = "unacked"
     unacked_index_name: str = "unacked_index"
+    mutex_name: str = "unacked_mutex"
     labels: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +96,20 @@ class Keys:
     def bound(self, binding: Binding) -> str:
         """Return the member of those sets for a queue."""
         return self.sep.join((binding.routing_key, binding.pattern, binding.queue))
+
+    def refusal(self, queue: str) -> str | None:
+        """Say that a queue of this name would share a key with something else, if it would."""
+        taken = queue in {self.unacked_name, self.unacked_index_name, self.mutex_name} or queue.startswith(_TAKEN)
+        before, sep, label = queue.rpartition(self.sep) if self.sep else ("", "", "")
+        if sep and label in _LABELS:
+            return f"{queue!r} is no name for a queue on Redis: the messages of the queue {before!r} with a priority lie under it"
+        if not taken:
+            return None
+        return (
+            f"{queue!r} is no name for a queue on Redis: a key of the broker or of results has this name: messages would be lost."
+            f" Names must not be {self.unacked_name!r}, {self.unacked_index_name!r} or {self.mutex_name!r}, nor begin with"
+            f" {', '.join(map(repr, _TAKEN))}"
+        )
 
     # ---- priorities
 

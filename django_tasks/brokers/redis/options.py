@@ -37,12 +37,13 @@ _OURS: Final[Mapping[str, tuple[type, ...]]] = {
     "queue_order_strategy": (str,),
     "unacked_key": (str,),
     "unacked_index_key": (str,),
+    "unacked_mutex_key": (str,),
     "max_connections": (int, _NONE),
 }
 #: kombu's, about its own way of consuming and of fanning out.
 # fmt: off
 _KOMBUS: Final = frozenset({
-    "ack_emulation", "unacked_mutex_key", "unacked_mutex_expire", "unacked_restore_limit", "unacked_restore_interval",
+    "ack_emulation", "unacked_mutex_expire", "unacked_restore_limit", "unacked_restore_interval",
     "unacked_restore_throttle", "fanout_prefix", "fanout_patterns", "retry_on_timeout", "reauth_check_interval", "sentinel_fanout_compat",
     "polling_interval", "connection_class", "connection_class_ssl", "body_encoding", "deadletter_queue", "do_restore", "max_retries",
     "interval_start", "interval_step", "interval_max", "confirm_publish", "retry_policy", "errback",
@@ -95,4 +96,5 @@ def keys_of(options: Mapping[str, Any]) -> Keys:
         celery_order=options.get("priority_order") == "celery",
         unacked_name=options.get("unacked_key", "unacked"),
         unacked_index_name=options.get("unacked_index_key", "unacked_index"),
+        mutex_name=options.get("unacked_mutex_key", "unacked_mutex"),
     )

@@ -53,6 +53,10 @@ def recover_abandoned(line: Line, keys: Keys, before: float, limit: int) -> int:
             line.call("ZREM", keys.unacked_index, tag)
             continue
         queue = _queue_of(line, keys, found.exchange, found.routing_key)
+        if (refusal := keys.refusal(queue)) is not None:
+            logger.error("The entry %r of %s can't go back to its queue, and stays there: %s", tag, keys.unacked, refusal)
+            line.call("ZREM", keys.unacked_index, tag)
+            continue
         back = (tag, keys.list_of(queue, keys.step(found.priority)), "", found.payload, keys.bell(queue))
         total += int(script("settle").call(line, (keys.unacked, keys.unacked_index, keys.leases), "", 0, *back))
     return total
