@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from django_tasks import states
 from django_tasks.exceptions import TaskError
 from django_tasks.models import ChordCounter, TaskResult
+from django_tasks.operations.shapes import shape_of
 from django_tasks.result_backends import bodies
 
 #: Rows before and behind the one that is looked at among which its workflow is sought. There is no index on root and group,
@@ -20,6 +21,8 @@ NEAR: Final = 100_000
 MOST: Final = 5_000
 #: What a graph needs of a row.
 _FIELDS: Final = ("id", "task_id", "task_name", "status", "runtime", "group_id", "root_id", "parent_id", "meta")
+#: Tasks of bodies that are looked up by their ids; the others are found by their root.
+_NAMED: Final = 500
 #: How often newly found groups may lead to further ones: a chord whose body is a chord whose body is a chord ...
 _ROUNDS: Final = 6
 
@@ -79,12 +82,16 @@ def workflow_of(row: TaskResult) -> Workflow:
             steps.setdefault(child, Step(child))
             if child != one.task_id:
                 arrows[one.task_id, child] = None
-    for group_id, body in _bodies({step.group_id for step in steps.values() if step.group_id}).items():
-        task_id = str((body.get("options") or {}).get("task_id") or "")
-        if task_id:
-            steps.setdefault(task_id, Step(task_id, str(body.get("task") or "")))
-            parts = [step.task_id for step in steps.values() if step.group_id == group_id and step.task_id != task_id]
-            arrows.update(((part, task_id), None) for part in parts)
+    bodies = {group_id: shape_of(body) for group_id, body in _bodies({step.group_id for step in steps.values() if step.group_id}).items()}
+    for group_id, body in bodies.items():
+        for task_id, name in body.tasks.items():
+            # A body has the group of its chord beside it, or that of a chord that it is a part of.
+            part_of = body.groups.get(task_id)
+            steps.setdefault(task_id, Step(task_id, name, group_id=part_of if part_of != group_id else None))
+        arrows.update((arrow, None) for arrow in body.arrows)
+    for group_id, body in bodies.items():
+        parts = [step.task_id for step in steps.values() if step.group_id == group_id and step.task_id not in body.tasks]
+        arrows.update(((part, first), None) for part in parts for first in body.first)
     return Workflow(steps, list(arrows), truncated=len(rows) >= MOST)
 
 
@@ -115,8 +122,8 @@ def _some(rows: "QuerySet[TaskResult]") -> "QuerySet[TaskResult]":
 
 
 def _members(groups: Iterable[str]) -> list[str]:
-    """Return the ids of the bodies that wait for these groups."""
-    return [str((body.get("options") or {}).get("task_id") or "") for body in _bodies(groups).values()]
+    """Return the ids of the tasks of the bodies that wait for these groups."""
+    return [task_id for body in _bodies(groups).values() for task_id in shape_of(body).tasks][:_NAMED]
 
 
 def _bodies(groups: Iterable[str]) -> dict[str, Mapping[str, Any]]:

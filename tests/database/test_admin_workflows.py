@@ -9,11 +9,13 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from django_tasks import clock, states
+from django_tasks import chord as canvas_chord
+from django_tasks import clock, group, states
 from django_tasks.admin.drawing import MANY, draw
 from django_tasks.models import ChordCounter, Message, TaskResult
 from django_tasks.operations import workflows
 from django_tasks.operations.workflows import workflow_of
+from tests.sampleapp.tasks import add
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +67,33 @@ def test_a_chord_is_found_from_any_of_its_tasks(chord):
         assert len(workflow.arrows) == 24
     assert workflow.counts() == {"SUCCESS": 12, "FAILURE": 1, "PENDING": 1}
     assert [step.task_id for step in workflow.failed] == ["part-3"]
+
+
+def t(task_id):
+    return add.si(1, 1).set(task_id=task_id)
+
+
+@pytest.mark.parametrize(
+    ("body", "edges"),
+    [
+        (lambda: t("a"), "pa qa"),
+        (lambda: t("a") | t("b"), "pa qa ab"),
+        (lambda: group(t("a"), t("b")), "pa qa pb qb"),
+        (lambda: t("a") | group(t("b"), t("c")), "pa qa ab ac"),
+        (lambda: canvas_chord([t("a"), t("b")], t("c")), "pa qa pb qb ac bc"),
+        (lambda: t("a") | canvas_chord([t("b"), t("c")], t("d")), "pa qa ab ac bd cd"),
+        (lambda: canvas_chord([t("a"), t("b")], canvas_chord([t("c"), t("d")], t("e") | t("f"))), "pa qa pb qb ac ad bc bd ce de ef"),
+        (lambda: canvas_chord([t("a"), t("b") | t("c")], t("d")), "pa qa pb qb ad bc cd"),
+    ],
+    ids=["task", "chain", "group", "chain-group", "chord", "chain-chord", "chord-in-chord", "chord-of-chains"],
+)
+def test_parts_lead_to_what_their_body_begins_with(body, edges):
+    """Whatever a body is, the parts lead to its first tasks, and its own tasks to each other, before any of them has started."""
+    canvas_chord([t("p"), t("q")], body()).apply_async()
+    group_id = ChordCounter.objects.latest("id").group_id
+    row = make("p", group_id=group_id, root_id="p")
+    make("q", group_id=group_id, root_id="p")
+    assert {begin + end for begin, end in workflow_of(row).arrows} == set(edges.split())
 
 
 def test_a_chain_is_found_by_its_root(chord):
