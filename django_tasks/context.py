@@ -81,6 +81,8 @@ class Request(_Open):
     opening: Sequence[Any] = ()
     #: How many workflows this run has sent whose ids follow from its own.
     workflows: int = 0
+    #: It was told to end (``revoke(terminate=True)``): what it raises from then on is no failure of its own.
+    terminated: bool = False
     #: The task has stored a state of its own, which STARTED must not replace.
     stored_own_state: bool = False
     #: When the task last stored its progress (``clock.monotonic``).

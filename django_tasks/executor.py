@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from django_tasks import signals, states, timelimits
 from django_tasks.conf import settings
@@ -89,6 +89,18 @@ def _hook(task: Any, name: str) -> Callable[..., None] | None:
     return hook
 
 
+def run_on(turn: Callable[[], Any]) -> Any:
+    """Let an event loop go on after a coroutine has raised SystemExit or KeyboardInterrupt: that is its task's failure.
+
+    asyncio hands both to whoever awaits the coroutine, and ends the loop besides.
+    """
+    while True:
+        try:
+            return turn()
+        except (SystemExit, KeyboardInterrupt) as error:
+            logger.warning("A coroutine raised %r; the others run on", error)
+
+
 class LoopThread:
     """The one event loop on which a process runs its coroutines when its pool has none of its own."""
 
@@ -106,11 +118,16 @@ class LoopThread:
             future.cancel()
             raise
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop, if it has been needed yet."""
+        return self._loop
+
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
                 self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
-                threading.Thread(target=self._loop.run_forever, name="django_tasks-loop", daemon=True).start()
+                threading.Thread(target=run_on, args=(self._loop.run_forever,), name="django_tasks-loop", daemon=True).start()
             return self._loop
 
 
@@ -126,6 +143,8 @@ class Executor:
     def __init__(self, *, follow: Follow, middleware: Sequence[Middleware] = ()) -> None:
         self._follow = follow
         self._plans: dict[int, Plan] = {}
+        #: Called when a task's function ends, in a process that it has forked; ends that process.
+        self.leave_fork: Callable[[BaseException | None], NoReturn] | None = None
         self._call = compose(middleware, "execute", self._call_function) if middleware else self._call_function
         self._acall = compose(middleware, "aexecute", self._acall_function) if middleware else self._acall_function
 
@@ -190,11 +209,27 @@ class Executor:
 
     def _call_function(self, request: Request) -> Any:
         message = request.message
-        return self._plans[id(request.definition)].call(*message.args, **message.kwargs)
+        try:
+            return self._plans[id(request.definition)].call(*message.args, **message.kwargs)
+        except BaseException as error:
+            if self.leave_fork is not None:
+                self.leave_fork(error)
+            raise
+        finally:
+            if self.leave_fork is not None:
+                self.leave_fork(None)
 
     async def _acall_function(self, request: Request) -> Any:
         message = request.message
-        return await self._plans[id(request.definition)].call(*message.args, **message.kwargs)
+        try:
+            return await self._plans[id(request.definition)].call(*message.args, **message.kwargs)
+        except BaseException as error:
+            if self.leave_fork is not None:
+                self.leave_fork(error)
+            raise
+        finally:
+            if self.leave_fork is not None:
+                self.leave_fork(None)
 
     # ---- before and after
 
@@ -257,7 +292,7 @@ class Executor:
             return self._succeeded(plan, request, error.value, runtime)
         if isinstance(error, Ignore | Reject):
             return self._withdrawn(plan, request, error, runtime)
-        if isinstance(error, asyncio.CancelledError):
+        if request.terminated:
             return self._terminated(plan, request, runtime)
         # First what may be malformed: afterwards error callbacks have been called, and handlers told.
         throws = plan.task.throws

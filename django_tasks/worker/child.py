@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from django_tasks import brokers, log, result_backends, signals
 from django_tasks.canvas.links import followups
@@ -15,6 +15,7 @@ from django_tasks.client import middleware
 from django_tasks.conf import settings
 from django_tasks.executor import Executor
 from django_tasks.registry import registry
+from django_tasks.worker import forks
 from django_tasks.worker.admission import Admission
 from django_tasks.worker.announcing import Announcer
 from django_tasks.worker.completer import Completer
@@ -24,13 +25,9 @@ from django_tasks.worker.pipe import Channel
 from django_tasks.worker.pools import POOLS, Pool
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.revoked import RevokedTasks
-from django_tasks.worker.scoreboard import Block
+from django_tasks.worker.scoreboard import Block, End
 
 logger = logging.getLogger("django_tasks.worker")
-
-#: Exit statuses by which a child says that it wants no successor: the queues are empty; the broker can't be reached.
-DRAINED: Final = 3
-UNREACHABLE: Final = 4
 
 
 class Child:
@@ -58,16 +55,17 @@ class Child:
             make_completer=self._make_completer,
         )
 
-    def run(self) -> int:
-        """Run tasks until told to stop or until this process is due for replacement; return the exit status."""
+    def run(self) -> End:
+        """Run tasks until told to stop or until this process is due for replacement; return why it ended."""
         log.install_task_context()
         self.announcer.speak_for_process()
+        forks.guard(self.pool)
         signals.worker_process_init.send(self._options.name)
         self.consumer.start()
         self.pool.run(self.consumer.done)
         self.consumer.join()
         signals.worker_process_shutdown.send(self._options.name, pid=os.getpid(), exitcode=0)
-        return {"drained": DRAINED, "unreachable": UNREACHABLE}.get(self.consumer.reason, 0)
+        return {"drained": End.DRAINED, "unreachable": End.UNREACHABLE}.get(self.consumer.reason, End.DONE)
 
     def _make_pool(self, block: Block) -> Pool:
         executor = Executor(follow=followups, middleware=middleware())
@@ -95,7 +93,8 @@ def run_child(options: WorkerOptions, *, consumer_id: str, block: Block, rates: 
     child = Child(options, consumer_id=consumer_id, block=block, rates=rates, revoked=revoked)
     child.consumer.answer = channel.send
     listen(channel, child.consumer.command)
-    return child.run()
+    block.leave(child.run())
+    return 0
 
 
 def listen(channel: Channel, command: Callable[[Mapping[str, Any]], None]) -> threading.Thread:
@@ -118,7 +117,7 @@ def _leave_signals_to_the_supervisor() -> None:
     # Ctrl-C and service managers signal the whole group; what that means for children, the supervisor says. Handlers
     # that do nothing, rather than SIG_IGN, because programs that tasks start would inherit that.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, _nothing)
+        forks.handle(number, _nothing)
     for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)

@@ -359,7 +359,7 @@ class ConsumerThread(threading.Thread):
         self.reason = reason
         self._stopping = True
 
-    def _stop(self) -> None:
+    def _begin_to_stop(self) -> None:
         self._stopping = True
         self._give_back(self._pool.unstarted())
 
@@ -370,7 +370,7 @@ class ConsumerThread(threading.Thread):
             command = self._commands.popleft()
             match command:
                 case {"do": "stop"}:
-                    self._stop()
+                    self._begin_to_stop()
                 case {"do": "queues", "queues": queues}:
                     self._queues = queues
                     self._consumer.set_queues(queues)

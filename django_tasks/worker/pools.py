@@ -16,9 +16,10 @@ from asgiref.sync import sync_to_async
 
 from django_tasks import clock, states
 from django_tasks.context import Request
-from django_tasks.executor import Executor, loop_thread
+from django_tasks.executor import Executor, loop_thread, run_on
 from django_tasks.outcomes import Outcome, hard_limit_of
 from django_tasks.worker.dbconnections import coroutines_left_something, tidy_after_coroutine, tidy_after_idling, tidy_after_task
+from django_tasks.worker.forks import end_loop, leave
 from django_tasks.worker.recovery import awaited_part
 from django_tasks.worker.scoreboard import Block
 
@@ -83,6 +84,11 @@ class Pool(ABC):
         """Let ``run`` return once nothing waits or runs."""
         self._stopping = True
         self._notify(self.slots)
+
+    def forget(self) -> None:
+        """In a child that a task has forked: run nothing of what waits, and end with the task's function."""
+        self._waiting.clear()
+        self._executor.leave_fork = leave
 
     def cancel(self, task_id: str) -> bool:
         """Interrupt a running task if this pool can; False if it can't, or if no such task runs here."""
@@ -226,7 +232,10 @@ class AsyncioPool(Pool):
         self._ready = threading.Event()
 
     def _run(self) -> None:
-        asyncio.run(self._main())
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            main = loop.create_task(self._main())
+            run_on(lambda: loop.run_until_complete(main))
 
     async def _main(self) -> None:
         self._loop, self._context = asyncio.get_running_loop(), copy_context()
@@ -270,6 +279,11 @@ class AsyncioPool(Pool):
         self._done(outcome)
         self._fill()
 
+    def forget(self) -> None:
+        """Do the same, and let the loop end the process before it runs another coroutine."""
+        super().forget()
+        end_loop(self._loop)
+
     async def _in_thread(self, request: Request) -> Outcome:
         def perform() -> Outcome:
             outcome = copy_context().run(self._executor.execute, request)
@@ -282,6 +296,7 @@ class AsyncioPool(Pool):
         """Cancel a running coroutine."""
         for slot, running in list(self._running.items()):
             if running.request.message.id == task_id and self._loop is not None and slot in self._tasks:
+                running.request.terminated = True
                 self._loop.call_soon_threadsafe(self._tasks[slot].cancel)
                 return True
         return False

@@ -11,6 +11,7 @@ neither kill it nor make its process look silent.
 import mmap
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 # running; started, deadline (0: none), how long the texts are, tag, task id, who waits for it: two ids. An id has up to 255 characters
@@ -18,9 +19,21 @@ from typing import Final
 _LINE: Final = struct.Struct("<?xxxxxxxddHHH256s1024s2048s")
 # last fetch, finished tasks
 _HEAD: Final = struct.Struct("<dq")
+# why it ended
+_END: Final = struct.Struct("<B")
+_END_AT: Final = _HEAD.size
 _HEAD_SIZE: Final = 64
 _TEXTS: Final = struct.Struct("<ddHHH256s1024s2048s")
 _RUNNING: Final = struct.Struct("<?")
+
+
+class End(IntEnum):
+    """Why a child has ended. It says so here: exit statuses may be a task's, by ``os._exit``."""
+
+    LOST = 0  #: it has not said so: it was killed, or something in it ended the process
+    DONE = 1  #: it was told to, or was due for replacement
+    DRAINED = 2  #: the queues are empty: no successor
+    UNREACHABLE = 3  #: the broker can't be reached: no successor
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,15 @@ class Block:
     def finished(self) -> int:
         """How many tasks the child has finished."""
         return int(_HEAD.unpack_from(self._memory, self._offset)[1])
+
+    def leave(self, end: End) -> None:
+        """Note why this child ends."""
+        _END.pack_into(self._memory, self._offset + _END_AT, end)
+
+    @property
+    def ended(self) -> End:
+        """Why the child has ended."""
+        return End(self._memory[self._offset + _END_AT])
 
     def clear(self) -> None:
         """Make room for the next child that takes this block."""

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-from django_tasks.worker.child import UNREACHABLE, Child, listen
+from django_tasks.worker import forks
+from django_tasks.worker.child import Child, listen
 from django_tasks.worker.node import Beat, Node
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.revoked import RevokedTasks
-from django_tasks.worker.scoreboard import Scoreboard
+from django_tasks.worker.scoreboard import End, Scoreboard
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -37,15 +38,15 @@ class SoloWorker:
     def run(self) -> int:
         """Run; return the exit status."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            forks.handle(number, self._on_signal)
         node = threading.Thread(target=self._node.run, name="django_tasks-node", daemon=True)
         node.start()
         self._child.consumer.answer = self._obey
         listen(self._ours, self._obey)
-        status = self._child.run()
+        end = self._child.run()
         self._ours.send({"do": "stop"})
         node.join(5)
-        return 1 if status == UNREACHABLE else 0
+        return 1 if end is End.UNREACHABLE else 0
 
     def _obey(self, command: Mapping[str, Any]) -> None:
         if command.get("do") == "tell":

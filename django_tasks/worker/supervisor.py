@@ -13,7 +13,7 @@ from typing import Any, Final
 from django_tasks import clock, signals
 from django_tasks.worker.autoscaler import Autoscaler
 from django_tasks.worker.beforefork import close_what_is_open
-from django_tasks.worker.child import DRAINED, UNREACHABLE, run_child
+from django_tasks.worker.child import run_child
 from django_tasks.worker.node import Beat, run_node
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
@@ -21,7 +21,7 @@ from django_tasks.worker.process import Process, fork
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED
 from django_tasks.worker.revoked import RevokedTasks
-from django_tasks.worker.scoreboard import Block, Scoreboard
+from django_tasks.worker.scoreboard import Block, End, Scoreboard
 from django_tasks.worker.shutdown import Shutdown, SignalMailbox
 from django_tasks.worker.watchdog import Sign, Watchdog, patience
 
@@ -167,13 +167,13 @@ class Supervisor:
                 self._after(index, process, status)
 
     def _after(self, index: int, process: Process, status: int) -> None:
-        code = os.waitstatus_to_exitcode(status)
         block = self._scoreboard[index]
-        if code == DRAINED:
+        end = block.ended
+        if end is End.DRAINED:
             self._drained.add(process.pid)
-        elif code == UNREACHABLE:
+        elif end is End.UNREACHABLE:
             self._end_without_broker()
-        elif code != 0:
+        elif end is End.LOST or status:
             logger.error("Child process %d died (%s)", process.pid, describe(status))
             self._slow_down(process)
         else:

@@ -1,10 +1,15 @@
 """Tasks for the tests: each does one thing that a worker must cope with."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from django_tasks import shared_task
 from tests.sampleapp.models import Effect
@@ -163,3 +168,58 @@ def halfway(self, rows):
     """Tell monitors how far it has come."""
     self.send_event("task-halfway", rows=rows)
     return rows
+
+
+@shared_task
+def leave(status):
+    """End the process that runs this."""
+    os._exit(status)
+
+
+def _fork():
+    # Both processes go on where the call was: the child must end there, and leave everything else to its parent. SQLite itself
+    # can't be used in a child of a process with threads.
+    server = connections["postgres"] if "postgres" in connections else None
+    mine = server and backend_pid(server)
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), server and backend_pid(server) == mine
+    if server and backend_pid(server) == mine:
+        sys.exit(5)
+    return "nobody's result"
+
+
+def backend_pid(server):
+    """Ask which process of the server's is at the other end."""
+    with server.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+@shared_task
+def fork():
+    """Fork a process that asks the database and returns, too; return its exit status, and whether our connection is as it was."""
+    return _fork()
+
+
+@shared_task
+async def fork_async():
+    """Do the same where synchronous code of coroutines runs."""
+    return await sync_to_async(_fork)()
+
+
+@shared_task
+async def fork_loop():
+    """Fork on the event loop, where the child returns; return its exit status."""
+    child = os.fork()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else None  # noqa: ASYNC222  it ends at once
+
+
+@shared_task
+def terminate_child():
+    """Start a process that sleeps, and terminate it; return its exit code."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(20)
+    return child.exitcode

@@ -83,7 +83,7 @@ def test_what_is_given_back_while_the_broker_is_away_goes_back_later(rig: Rig) -
     rig.take(delivery(late), delivery(late))
     rig.consumer.away = True
     with pytest.raises(OperationalError):
-        rig.thread._stop()
+        rig.thread._begin_to_stop()
     assert rig.waiting() == []
     assert not rig.thread._finished()
     rig.consumer.away = False

@@ -54,6 +54,6 @@ def test_a_task_that_was_acknowledged_before(heard: list[dict[str, Any]]) -> Non
 
 def test_a_coroutine_that_was_cancelled(heard: list[dict[str, Any]]) -> None:
     """Without a signal, as nobody was killed."""
-    request = Request(message=TaskMessage(id="id-1", task=stopped.name), definition=stopped)
+    request = Request(message=TaskMessage(id="id-1", task=stopped.name), definition=stopped, terminated=True)
     asyncio.run(Executor(follow=followups).aexecute(request))
     assert [(told["sender"], told["terminated"], told["signum"]) for told in heard] == [(stopped, True, None)]

@@ -1,11 +1,14 @@
 """What a supervisor passes on, without any process."""
 
+import threading
 from typing import Any
 
 import pytest
 
 from django_tasks.messages import TaskMessage
+from django_tasks.worker.consumerthread import ConsumerThread
 from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.presence import Presence
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.revoked import RevokedTasks
 from django_tasks.worker.supervisor import Supervisor
@@ -30,3 +33,10 @@ def test_children_are_born_with_what_the_node_has_read(revoked: RevokedTasks) ->
     assert revoked.forbids(TaskMessage(id="id-1", task="t"))
     assert revoked.forbids(TaskMessage(id="id-2", task="t", stamped_headers=["tenant"], stamps={"tenant": "acme"}))
     assert supervisor._standing == {"queues": orders[2]}
+
+
+@pytest.mark.parametrize("kind", [ConsumerThread, Presence])
+def test_a_thread_of_ours_hides_nothing_that_python_calls(kind: type[threading.Thread]) -> None:
+    """After a fork Python calls private methods of every thread object: one of ours in their place would work on the parent's sockets."""
+    methods = {*vars(threading.Thread), "_stop", "_handle", "_os_thread_handle", "_tstate_lock", "_after_fork", "_reset_internal_locks"}
+    assert methods & {name for name in vars(kind) if not name.startswith("__")} == {"run"}

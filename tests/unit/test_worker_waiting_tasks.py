@@ -45,5 +45,5 @@ def test_what_cannot_be_judged_goes_back(rig: Rig, monkeypatch: pytest.MonkeyPat
     rig.thread._settle_owed()
     # Counted: what is a mistake each time becomes a dead letter.
     assert [(one.disposition, one.counted) for one in rig.consumer.settled] == [(Disposition.REQUEUE, True)] * 2
-    rig.thread._stop()
+    rig.thread._begin_to_stop()
     assert rig.thread._finished()
