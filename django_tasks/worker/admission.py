@@ -82,6 +82,8 @@ class Admission:
         self._unknown_grace = timedelta(seconds=unknown_grace)
         self._revoked = revoked
         self._rates = rates
+        #: Told before each message is read: one that ends the process must be known.
+        self.reading: Callable[[str], None] = lambda tag: None
         self.rate_overrides: dict[str, str | float] = {}
 
     def admit(self, deliveries: Sequence[Delivery]) -> tuple[list[Request], list[Verdict]]:
@@ -90,6 +92,7 @@ class Admission:
         requests: list[Request] = []
         verdicts: list[Verdict] = []
         for delivery in deliveries:
+            self.reading(delivery.tag)
             found = self._judge(delivery, now)
             if isinstance(found, Request):
                 requests.append(found)
@@ -98,6 +101,9 @@ class Admission:
         return requests, verdicts
 
     def _judge(self, delivery: Delivery, now: datetime) -> Request | Verdict:
+        if delivery.deliveries > self._max_deliveries + 1:
+            # Its error callbacks are in the message, but to read it may be what has ended every process that tried.
+            return Verdict(delivery, Answer.WORN_OUT, self._worn_out(delivery))
         try:
             message = decode(delivery.envelope, accept=self._accept)
         except (SerializationError, InvalidTaskError) as error:
@@ -108,10 +114,13 @@ class Admission:
             return self._unknown(request, delivery, now)
         return self._refusal(request, delivery, message, now) or request
 
+    @staticmethod
+    def _worn_out(delivery: Delivery) -> WorkerLostError:
+        return WorkerLostError(f"handed out {delivery.deliveries - 1} times: each time it was given back, or its worker was lost")
+
     def _refusal(self, request: Request, delivery: Delivery, message: TaskMessage, now: datetime) -> Verdict | None:
         if delivery.deliveries > self._max_deliveries:
-            lost = WorkerLostError(f"handed out {delivery.deliveries - 1} times: each time it was given back, or its worker was lost")
-            return Verdict(delivery, Answer.WORN_OUT, lost, request)
+            return Verdict(delivery, Answer.WORN_OUT, self._worn_out(delivery), request)
         if self._revoked.forbids(message):
             return Verdict(delivery, Answer.REVOKED, TaskRevokedError("revoked"), request)
         if message.expires is not None and message.expires <= now:

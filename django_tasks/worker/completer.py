@@ -25,6 +25,7 @@ from django_tasks.result_backends.chordparts import claim_patience, ended
 from django_tasks.resultmetas import meta_of, started_meta
 from django_tasks.worker.forwarding import substitute
 from django_tasks.worker.putoff import MOST, PAUSE, PutOff
+from django_tasks.worker.scoreboard import Block, Hand
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -64,6 +65,16 @@ class _Batch:
         """Forget what was claimed: it has lapsed, or was rolled back."""
         self.chords.clear()
         self.claimed_at = None
+
+
+def _is_suspect(outcome: Outcome) -> bool:
+    """Whether this message was handed out before, and may have ended a process when its result was stored."""
+    delivery = outcome.request.delivery
+    return delivery is not None and delivery.deliveries > 1
+
+
+def _tags(batch: _Batch) -> list[str]:
+    return [outcome.request.delivery.tag for outcome in batch.outcomes if outcome.request.delivery is not None]
 
 
 class Completer:
@@ -107,6 +118,8 @@ class Completer:
         #: When a batch that a full server did not take may be tried again.
         self._full_until: float | None = None
         self.finished = 0
+        #: Where it is noted what is being stored: should the process die of it, that must be counted.
+        self.block: Block | None = None
 
     def add(self, outcome: Outcome, *, urgent: bool = False) -> None:
         """Take an outcome, from any thread; ``urgent`` when the pool has nothing else to do."""
@@ -262,9 +275,16 @@ class Completer:
 
     def _take(self) -> _Batch:
         self._since = None
-        outcomes = []
+        outcomes: list[Outcome] = []
         while self._outcomes:
-            outcomes.append(self._outcomes.popleft())
+            # Alone in its batch: should it end this process, no other message is counted for it.
+            alone = self.block is not None and _is_suspect(self._outcomes[0])
+            if not (alone and outcomes):
+                outcomes.append(self._outcomes.popleft())
+            if alone:
+                break
+        if self._outcomes:
+            self._since = clock.monotonic() - PATIENCE
         marks, self._marks = self._marks, []
         return _Batch(outcomes, marks)
 
@@ -277,10 +297,16 @@ class Completer:
             # Others may have been given these chords since: counting again says whose they are.
             batch.let_chords_go()
             batch.done = _UNSENT[0] - 1
-        with self._transaction():
-            for step in self._steps[batch.done :]:
-                step(batch, consumer)
-                batch.done += 1
+        if self.block is not None:
+            self.block.hold(Hand.STORE, _tags(batch))
+        try:
+            with self._transaction():
+                for step in self._steps[batch.done :]:
+                    step(batch, consumer)
+                    batch.done += 1
+        finally:
+            if self.block is not None:
+                self.block.let_go()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ from django_tasks.worker.process import resident_kib
 from django_tasks.worker.recovery import outcome_of_redelivery
 from django_tasks.worker.revocations import learn_revocations
 from django_tasks.worker.revoked import RevokedStamps, RevokedTasks
-from django_tasks.worker.scoreboard import Block
+from django_tasks.worker.scoreboard import Block, Hand
 from django_tasks.worker.verdicts import outcome_of, outcome_of_revoked
 from django_tasks.worker.watchdog import LONGEST_WAIT
 
@@ -73,7 +73,9 @@ class ConsumerThread(threading.Thread):
         self._block = block
         self._announcer = announcer
         pool.at_start = announcer.at_start
+        admission.reading = lambda tag: block.hold(Hand.READ, (tag,))
         self._completer = make_completer(self._consumer.wake)
+        self._completer.block = block
         self._prefetch = Prefetch(pool, options, MOST if broker.joins_transaction else MOST_FROM_A_BROKER)
         self._commands: deque[Mapping[str, Any]] = deque()
         self._held: dict[str, Delivery] = {}
@@ -211,8 +213,10 @@ class ConsumerThread(threading.Thread):
             deliveries = self._without_the_killed(deliveries)
         try:
             requests, verdicts = self._admission.admit(deliveries)
+            self._block.let_go()
             outcomes = [outcome_of(verdict, self._options.name, followups) for verdict in verdicts]
         except Exception:
+            self._block.let_go()
             # Nobody else would settle them. Counted, so that what is a mistake each time becomes a dead letter.
             self._owed += [Settlement(delivery, Disposition.REQUEUE) for delivery in deliveries]
             raise

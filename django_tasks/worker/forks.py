@@ -77,7 +77,6 @@ def _before_fork() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _handlers)
         wrappers = [wrapper for wrapper in (reference() for reference in tuple(_opened)) if wrapper is not None]
         _kept.extend(wrapper.connection for wrapper in wrappers)
-        _kept.extend(dict(getattr(wrapper, "_connection_pools", ())) for wrapper in wrappers)
 
 
 def _after_fork_in_parent() -> None:
@@ -128,8 +127,6 @@ def _empty_executor() -> None:
 def _leave_connections() -> None:
     for connection in connections.all(initialized_only=True):
         _leave_connection(connection)
-        # Psycopg's pools, where OPTIONS asks for one.
-        getattr(connection, "_connection_pools", {}).clear()
 
 
 def _leave_connection(connection: BaseDatabaseWrapper) -> None:

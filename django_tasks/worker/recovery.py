@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -31,11 +32,13 @@ logger = logging.getLogger("django_tasks.worker")
 
 #: Why a task's process ended: it crashed, passed the hard limit, was told to, or the worker was stopped cold.
 CRASHED, OVERDUE, TERMINATED, STOPPED = "crashed", "overdue", "terminated", "stopped"
+#: It died while it read the message: reading it again, to see what waits for the task, may end another process.
+UNREAD = "unread"
 
 
 def outcome_after_death(delivery: Delivery, cause: str, how: str, hostname: str, follow: Follow) -> Outcome:
     """Say what becomes of a delivery whose process died; ``how`` tells the exit status in words."""
-    request = _request(delivery, hostname)
+    request = _request(delivery, hostname, read=cause != UNREAD)
     task = request.definition
     if cause == STOPPED:
         return _given_back(request, delivery, counted=False)
@@ -68,9 +71,9 @@ def outcome_of_redelivery(delivery: Delivery, death: Death, hostname: str, follo
     """
     if death.cause in {OVERDUE, TERMINATED}:
         return outcome_after_death(delivery, death.cause, death.how, hostname, follow)
-    if death.cause == CRASHED:
+    if death.cause in {CRASHED, UNREAD}:
         before = replace(delivery, deliveries=max(1, delivery.deliveries - 1))
-        outcome = outcome_after_death(before, CRASHED, death.how, hostname, follow)
+        outcome = outcome_after_death(before, death.cause, death.how, hostname, follow)
         given_back = outcome.settlement is not None and outcome.settlement.disposition is Disposition.REQUEUE
         return None if given_back else outcome
     return None
@@ -113,10 +116,12 @@ def outcome_of_acknowledged(task_id: str, awaited: str, how: str, hostname: str,
     return replace(outcome, followups=Followups((), [part]))
 
 
-def _request(delivery: Delivery, hostname: str) -> Request:
-    try:
-        message = decode(delivery.envelope, accept=settings.ACCEPT_CONTENT)
-    except (SerializationError, InvalidTaskError):
+def _request(delivery: Delivery, hostname: str, *, read: bool = True) -> Request:
+    message = None
+    if read:
+        with suppress(SerializationError, InvalidTaskError):
+            message = decode(delivery.envelope, accept=settings.ACCEPT_CONTENT)
+    if message is None:
         headers: Mapping[str, Any] = delivery.envelope.headers
         message = TaskMessage(id=str(headers.get("id") or ""), task=str(headers.get("task") or ""), queue=delivery.queue)
     return Request(message=message, delivery=delivery, hostname=hostname, definition=registry.find(message.task))
@@ -145,4 +150,7 @@ def _failed(request: Request, error: Exception, follow: Follow, settlement: Sett
     _handle(request, error, info)
     tell_failure(request, error, info)
     outcome = failure(request, error, f"{type(error).__name__}: {error}\n", followups=followups)
+    if not request.message.id:
+        # Nobody can ask for its result.
+        outcome = replace(outcome, store=False)
     return outcome if settlement is None else replace(outcome, settlement=settlement)

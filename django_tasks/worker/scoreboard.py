@@ -10,6 +10,7 @@ neither kill it nor make its process look silent.
 
 import mmap
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -22,9 +23,22 @@ _HEAD: Final = struct.Struct("<dq")
 # why it ended
 _END: Final = struct.Struct("<B")
 _END_AT: Final = _HEAD.size
+# what its consumer thread has in hand: whether it is read or stored (0: nothing), and how long their tags are
+_HANDS: Final = struct.Struct("<BH")
+_HANDS_AT: Final = _END_AT + 7
 _HEAD_SIZE: Final = 64
+#: Bytes for the tags, one a line; those of a batch that don't fit are nobody's.
+_HANDS_SIZE: Final = 16384
 _TEXTS: Final = struct.Struct("<ddHHH256s1024s2048s")
 _RUNNING: Final = struct.Struct("<?")
+
+
+class Hand(IntEnum):
+    """What a child's consumer thread does with messages."""
+
+    NOTHING = 0
+    READ = 1  #: it makes sense of them
+    STORE = 2  #: it stores what came of them
 
 
 class End(IntEnum):
@@ -57,6 +71,8 @@ class Block:
     def __init__(self, memory: mmap.mmap, offset: int, slots: int) -> None:
         self._memory = memory
         self._offset = offset
+        self._tags = offset + _block_size(slots) - _HANDS_SIZE
+        self._hands = offset + _HANDS_AT
         self.slots = slots
 
     def begin(self, slot: int, task_id: str, tag: str, started: float, deadline: float | None, awaited: str = "") -> None:
@@ -108,9 +124,27 @@ class Block:
         """Why the child has ended."""
         return End(self._memory[self._offset + _END_AT])
 
+    def hold(self, hand: Hand, tags: Iterable[str]) -> None:
+        """Note which deliveries the consumer thread has in hand: should the process die now, it may be because of them."""
+        raw = "\n".join(tags).encode("utf-8", "surrogatepass")[:_HANDS_SIZE]
+        at = self._tags
+        self._memory[at : at + len(raw)] = raw
+        _HANDS.pack_into(self._memory, self._hands, hand, len(raw))
+
+    def let_go(self) -> None:
+        """Note that it has nothing in hand any more."""
+        self._memory[self._hands] = Hand.NOTHING
+
+    def in_hand(self) -> tuple[Hand, list[str]]:
+        """Return what the consumer thread has in hand, by their tags."""
+        hand, length = _HANDS.unpack_from(self._memory, self._hands)
+        tags = _text(self._memory[self._tags : self._tags + length]).split("\n") if hand and length else []
+        return Hand(hand), tags[:-1] if length == _HANDS_SIZE else tags
+
     def clear(self) -> None:
         """Make room for the next child that takes this block."""
-        size = _block_size(self.slots)
+        # The tags mean nothing without their length.
+        size = _block_size(self.slots) - _HANDS_SIZE
         self._memory[self._offset : self._offset + size] = bytes(size)
 
     def _line(self, slot: int) -> int:
@@ -132,7 +166,7 @@ class Scoreboard:
 
 
 def _block_size(slots: int) -> int:
-    return _HEAD_SIZE + slots * _LINE.size
+    return _HEAD_SIZE + slots * _LINE.size + _HANDS_SIZE
 
 
 def _raw(text: str) -> bytes:

@@ -19,9 +19,9 @@ from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.pipe import Channel
 from django_tasks.worker.process import Process, fork
 from django_tasks.worker.ratelimits import RateLimits
-from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED
+from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED, UNREAD
 from django_tasks.worker.revoked import RevokedTasks
-from django_tasks.worker.scoreboard import Block, End, Scoreboard
+from django_tasks.worker.scoreboard import Block, End, Hand, Scoreboard
 from django_tasks.worker.shutdown import Shutdown, SignalMailbox
 from django_tasks.worker.watchdog import Sign, Watchdog, patience
 
@@ -187,12 +187,20 @@ class Supervisor:
             "holders": [process.consumer_id],
             "how": describe(status),
             "finished": block.finished,
-            "started": {line.tag: process.blamed.get(line.task_id, cause) for line in lines if line.tag},
+            "started": {
+                **(self._in_hand(block) if cause == CRASHED and not process.blamed and end is End.LOST else {}),
+                **{line.tag: process.blamed.get(line.task_id, cause) for line in lines if line.tag},
+            },
             "acknowledged": [(line.task_id, line.awaited, process.blamed.get(line.task_id, cause)) for line in lines if not line.tag],
         }
         self._unburied[process.consumer_id] = command
         self._tell_node(command)
         block.clear()
+
+    @staticmethod
+    def _in_hand(block: Block) -> dict[str, str]:
+        hand, tags = block.in_hand()
+        return dict.fromkeys(tags, UNREAD if hand is Hand.READ else CRASHED)
 
     def _end_without_broker(self) -> None:
         # It has said why; the others can't reach the broker either.

@@ -179,7 +179,7 @@ def leave(status):
 def _fork():
     # Both processes go on where the call was: the child must end there, and leave everything else to its parent. SQLite itself
     # can't be used in a child of a process with threads.
-    server = connections["postgres"] if "postgres" in connections else None
+    server = connections["postgres"] if "postgres" in connections else None  # noqa: SIM401  it has no get()
     mine = server and backend_pid(server)
     child = os.fork()
     if child:

@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 
 from django_tasks import clock, result_backends, shared_task, states
+from django_tasks.canvas.links import followups
 from django_tasks.context import Request
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Death, Delivery, Disposition
+from django_tasks.worker import admission, recovery
+from django_tasks.worker.recovery import outcome_of_redelivery
+from django_tasks.worker.scoreboard import Hand
 from tests.unit.worker_rig import Rig, delivery, late
 
 
@@ -185,3 +189,38 @@ def test_the_supervisor_is_told_which_running_tasks_have_a_stamp(rig: Rig) -> No
     rig.thread.command({"do": "revoked_stamps", "stamps": [["run", "1"]], "stop": [["run", "1"]]})
     rig.thread._obey()
     assert answers == [{"do": "terminate", "task_id": found.envelope.headers["id"]}]
+
+
+@pytest.mark.django_db
+def test_a_message_that_ends_who_reads_it_is_not_read_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named on the scoreboard while it is read. After TASK_MAX_DELIVERIES it is settled unread, whoever counted its deaths."""
+    named: list[Any] = []
+    poison, dead_before, worn_out = delivery(late), delivery(late, 4, Death("unread", "signal SIGSEGV")), delivery(late, 5)
+
+    def read(envelope: Any, **options: Any) -> Any:
+        named.append(rig.block.in_hand())
+        raise ConnectionResetError
+
+    monkeypatch.setattr(admission, "decode", read)
+    monkeypatch.setattr(recovery, "decode", read)
+    with pytest.raises(ConnectionResetError):
+        rig.take(poison)
+    assert named == [(Hand.READ, [poison.tag])]
+    rig.thread._owed.clear()
+    rig.take(worn_out)
+    rig.take(dead_before)
+    assert len(named) == 1
+    assert rig.settled() == [Disposition.DEAD, Disposition.DEAD]
+    assert (state(worn_out), state(dead_before), rig.block.in_hand()) == (states.FAILURE, states.FAILURE, (Hand.NOTHING, []))
+
+
+def test_what_was_handed_out_before_is_stored_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored is named on the scoreboard; a message that may have ended a process is stored with no other."""
+    stored: list[Any] = []
+    monkeypatch.setattr(rig.backend, "store", lambda metas: stored.append(rig.block.in_hand()))
+    new, again = [delivery(late) for _ in range(4)], delivery(late, 2)
+    for one in (*new[:2], again, *new[2:]):
+        rig.thread._completer.add(outcome_of_redelivery(one, Death("overdue", "signal SIGKILL"), "w@h", followups))
+    while rig.thread._completer.pending():
+        rig.thread._completer.flush(rig.consumer)
+    assert stored == [(Hand.STORE, [one.tag for one in batch]) for batch in (new[:2], [again], new[2:])]

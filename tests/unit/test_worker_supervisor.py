@@ -1,5 +1,6 @@
 """What a supervisor passes on, without any process."""
 
+import signal
 import threading
 from typing import Any
 
@@ -8,9 +9,12 @@ import pytest
 from django_tasks.messages import TaskMessage
 from django_tasks.worker.consumerthread import ConsumerThread
 from django_tasks.worker.options import WorkerOptions
+from django_tasks.worker.pipe import Channel
 from django_tasks.worker.presence import Presence
+from django_tasks.worker.process import Process
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.revoked import RevokedTasks
+from django_tasks.worker.scoreboard import End, Hand
 from django_tasks.worker.supervisor import Supervisor
 
 
@@ -40,3 +44,25 @@ def test_a_thread_of_ours_hides_nothing_that_python_calls(kind: type[threading.T
     """After a fork Python calls private methods of every thread object: one of ours in their place would work on the parent's sockets."""
     methods = {*vars(threading.Thread), "_stop", "_handle", "_os_thread_handle", "_tstate_lock", "_after_fork", "_reset_internal_locks"}
     assert methods & {name for name in vars(kind) if not name.startswith("__")} == {"run"}
+
+
+@pytest.mark.parametrize(
+    ("hand", "status", "end", "counted"),
+    [
+        (Hand.READ, signal.SIGSEGV, End.LOST, {"1": "unread", "2": "unread"}),
+        (Hand.STORE, signal.SIGSEGV, End.LOST, {"1": "crashed", "2": "crashed"}),
+        (Hand.NOTHING, signal.SIGSEGV, End.LOST, {}),
+        (Hand.STORE, 0, End.DONE, {}),
+    ],
+)
+def test_a_death_counts_for_what_was_in_hand(revoked: RevokedTasks, hand: Hand, status: int, end: End, counted: dict[str, str]) -> None:
+    """What the process was reading or storing may have ended it; what waited there goes back uncounted."""
+    supervisor = Supervisor(WorkerOptions(name="w@h", queues=("q",)), rates=RateLimits([]), revoked=revoked)
+    ours, theirs = Channel.pair()
+    block = supervisor._scoreboard[0]
+    block.hold(hand, ["1", "2"])
+    block.leave(end)
+    supervisor._after(0, Process(1000, "c", ours), status)
+    assert supervisor._unburied["c"]["started"] == counted
+    for channel in (ours, theirs):
+        channel.close()

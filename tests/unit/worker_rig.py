@@ -108,8 +108,9 @@ class Rig(HandTurned):
     def take(self, *deliveries: Delivery) -> None:
         """Let it receive these, and flush."""
         self.thread._take(deliveries)
-        for outcome in self.thread._completer.flush(self.consumer):  # type: ignore[arg-type]
-            self.thread._held.pop(getattr(outcome.request.delivery, "tag", ""), None)
+        while self.thread._completer.pending():
+            for outcome in self.thread._completer.flush(self.consumer):  # type: ignore[arg-type]
+                self.thread._held.pop(getattr(outcome.request.delivery, "tag", ""), None)
 
     def settled(self) -> list[Disposition]:
         """What it told the broker."""
