@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from django.db import InterfaceError
@@ -18,11 +18,12 @@ from django_tasks.client import forward, publish
 from django_tasks.context import Request
 from django_tasks.dbaccess import in_transaction
 from django_tasks.exceptions import OperationalError, ServerFullError
-from django_tasks.messages import NOTHING, DeadMessage, Disposition, Settlement, TaskMessage
+from django_tasks.messages import NOTHING, DeadMessage, Disposition, Settlement
 from django_tasks.outcomes import Outcome, failure
-from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
+from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, ended
 from django_tasks.resultmetas import meta_of, started_meta
+from django_tasks.worker.batch import Batch, is_suspect, tags_of
 from django_tasks.worker.forwarding import substitute
 from django_tasks.worker.putoff import MOST, PAUSE, PutOff
 from django_tasks.worker.scoreboard import Block, Hand
@@ -37,44 +38,6 @@ PATIENCE: Final = 0.02
 SAFE: Final = 0.7
 #: How many steps of a batch are done when its chord parts have been counted, and nothing has been sent.
 _UNSENT: Final = (2, 3)
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Outcomes on their way into effect, and how far they have come."""
-
-    outcomes: list[Outcome]
-    marks: list[Request] = field(default_factory=list)
-    #: Steps that are done.
-    done: int = 0
-    #: What is stored of the outcomes, and of tasks that will never run because of them.
-    metas: list[ResultMeta] = field(default_factory=list)
-    #: What is to be sent: what follows the tasks, and the bodies of chords.
-    messages: list[TaskMessage] = field(default_factory=list)
-    #: Chords to be opened before that.
-    new_chords: list[NewChord] = field(default_factory=list)
-    #: Chords that are ours to send, by group.
-    chords: dict[str, ReadyChord] = field(default_factory=dict)
-    claimed_at: float | None = None
-    #: Chords whose bodies are among ``messages``.
-    sent: list[str] = field(default_factory=list)
-    #: What becomes of the deliveries.
-    settlements: list[Settlement] = field(default_factory=list)
-
-    def let_chords_go(self) -> None:
-        """Forget what was claimed: it has lapsed, or was rolled back."""
-        self.chords.clear()
-        self.claimed_at = None
-
-
-def _is_suspect(outcome: Outcome) -> bool:
-    """Whether this message was handed out before, and may have ended a process when its result was stored."""
-    delivery = outcome.request.delivery
-    return delivery is not None and delivery.deliveries > 1
-
-
-def _tags(batch: _Batch) -> list[str]:
-    return [outcome.request.delivery.tag for outcome in batch.outcomes if outcome.request.delivery is not None]
 
 
 class Completer:
@@ -108,7 +71,7 @@ class Completer:
         self._since: float | None = None
         self._marks: list[Request] = []
         #: The batch that a server held up.
-        self._interrupted: _Batch | None = None
+        self._interrupted: Batch | None = None
         self._one_transaction = broker.joins_transaction and backend.alias is not None and backend.alias == getattr(broker, "alias", None)
         self._steps = (self._store, self._count, self._open, self._publish, self._close, self._forward, self._bury, self._settle)
         self._of_results = (self._store, self._count, self._open, self._close)
@@ -187,25 +150,25 @@ class Completer:
 
     # ---- where memory is full
 
-    def _with_what_came(self, batch: _Batch) -> _Batch:
+    def _with_what_came(self, batch: Batch) -> Batch:
         self._full_until = None
         if batch is self._interrupted and batch.done == 0:
             # What can be settled may be among it.
             batch.outcomes += self._take().outcomes
         return batch
 
-    def _settle_first(self, batch: _Batch, consumer: Consumer, error: ServerFullError) -> list[Outcome]:
+    def _settle_first(self, batch: Batch, consumer: Consumer, error: ServerFullError) -> list[Outcome]:
         """Settle what nothing follows, and put off its results; return that. The rest of the batch waits."""
         if not self._shares_memory or batch.done > 0 or not self._late.takes_more or len(batch.outcomes) >= MOST:
             raise error
         plain = [outcome for outcome in batch.outcomes if _nothing_follows(outcome)]
-        alone = _Batch(plain)
+        alone = Batch(plain)
         for step in (self._forward, self._bury, self._settle):
             step(alone, consumer)
         self._late.add([meta_of(outcome, self._hostname) for outcome in plain if outcome.store], error)
         settled = set(map(id, plain))
         rest = [outcome for outcome in batch.outcomes if id(outcome) not in settled]
-        self._interrupted = _Batch(rest) if rest else None
+        self._interrupted = Batch(rest) if rest else None
         self._full_until = clock.monotonic() + PAUSE if rest else None
         return plain
 
@@ -244,7 +207,7 @@ class Completer:
     def _send_bodies(self, chords: Sequence[ReadyChord], claimed: dict[str, ReadyChord]) -> None:
         # Of those that have run the claimant died between sending them and saying so.
         ran = self._ran(chords)
-        batch = _Batch([], chords=claimed, sent=[ready.group_id for ready in chords if ready.group_id in ran])
+        batch = Batch([], chords=claimed, sent=[ready.group_id for ready in chords if ready.group_id in ran])
         try:
             with self._transaction():
                 self._set_off([ready for ready in chords if ready.group_id not in ran], batch)
@@ -273,12 +236,12 @@ class Completer:
 
     # ---- the batch
 
-    def _take(self) -> _Batch:
+    def _take(self) -> Batch:
         self._since = None
         outcomes: list[Outcome] = []
         while self._outcomes:
             # Alone in its batch: should it end this process, no other message is counted for it.
-            alone = self.block is not None and _is_suspect(self._outcomes[0])
+            alone = self.block is not None and is_suspect(self._outcomes[0])
             if not (alone and outcomes):
                 outcomes.append(self._outcomes.popleft())
             if alone:
@@ -286,9 +249,9 @@ class Completer:
         if self._outcomes:
             self._since = clock.monotonic() - PATIENCE
         marks, self._marks = self._marks, []
-        return _Batch(outcomes, marks)
+        return Batch(outcomes, marks)
 
-    def _apply(self, batch: _Batch, consumer: Consumer) -> None:
+    def _apply(self, batch: Batch, consumer: Consumer) -> None:
         if self._one_transaction:
             # What was done before was rolled back.
             batch.done = 0
@@ -298,7 +261,7 @@ class Completer:
             batch.let_chords_go()
             batch.done = _UNSENT[0] - 1
         if self.block is not None:
-            self.block.hold(Hand.STORE, _tags(batch))
+            self.block.hold(Hand.STORE, tags_of(batch))
         try:
             with self._transaction():
                 for step in self._steps[batch.done :]:
@@ -320,12 +283,12 @@ class Completer:
             # BEGIN and COMMIT fail here, outside of what broker and backend translate.
             raise OperationalError(f"the database {self._backend.alias!r} does not take the results: {error}") from error
 
-    def _one_by_one(self, batch: _Batch, consumer: Consumer) -> list[Outcome]:
+    def _one_by_one(self, batch: Batch, consumer: Consumer) -> list[Outcome]:
         applied = []
         interrupted = []
         for outcome in batch.outcomes:
             # What was claimed together stays claimed: counting a part of it again would return nothing.
-            single = _Batch([outcome], chords=batch.chords, claimed_at=batch.claimed_at)
+            single = Batch([outcome], chords=batch.chords, claimed_at=batch.claimed_at)
             try:
                 self._apply(single, consumer)
             except OperationalError:
@@ -339,7 +302,7 @@ class Completer:
                 applied.append(outcome if stays else lost)
             else:
                 applied.append(outcome)
-        self._interrupted = _Batch(interrupted, chords=batch.chords, claimed_at=batch.claimed_at) if interrupted else None
+        self._interrupted = Batch(interrupted, chords=batch.chords, claimed_at=batch.claimed_at) if interrupted else None
         return applied
 
     def _give_up(self, outcome: Outcome, error: Exception, consumer: Consumer) -> Outcome:
@@ -350,7 +313,7 @@ class Completer:
         # Its error callbacks may be what can't be sent.
         for attempt in (replace(lost, followups=followups(request, states.FAILURE, error)), lost):
             try:
-                self._apply(_Batch([attempt]), consumer)
+                self._apply(Batch([attempt]), consumer)
             except Exception:
                 logger.exception("That %s[%s] has failed could not be applied, either", request.message.task, request.message.id)
             else:
@@ -360,7 +323,7 @@ class Completer:
 
     # ---- its steps
 
-    def _store(self, batch: _Batch, consumer: Consumer) -> None:
+    def _store(self, batch: Batch, consumer: Consumer) -> None:
         batch.metas = [meta_of(outcome, self._hostname) for outcome in batch.outcomes if outcome.store]
         for outcome in batch.outcomes:
             batch.metas.extend(outcome.followups.metas)
@@ -368,7 +331,7 @@ class Completer:
         if metas:
             self._backend.store(metas)
 
-    def _count(self, batch: _Batch, consumer: Consumer) -> None:
+    def _count(self, batch: Batch, consumer: Consumer) -> None:
         batch.messages, batch.new_chords, batch.sent = [], [], []
         for outcome in batch.outcomes:
             batch.messages.extend(outcome.followups.messages)
@@ -376,7 +339,7 @@ class Completer:
         # What followed may be the end of a chain that is a part of a chord.
         self._count_parts(batch.metas, batch)
 
-    def _count_parts(self, metas: Iterable[ResultMeta], batch: _Batch) -> None:
+    def _count_parts(self, metas: Iterable[ResultMeta], batch: Batch) -> None:
         parts = [meta for meta in metas if meta.chord is not None and meta.status in states.READY_STATES]
         if not parts:
             return
@@ -386,7 +349,7 @@ class Completer:
         last = {meta.group_id: meta for meta in parts if meta.group_id is not None and meta.group_id in batch.chords}
         self._set_off([batch.chords[group_id] for group_id in last], batch, last)
 
-    def _set_off(self, chords: Sequence[ReadyChord], batch: _Batch, last: Mapping[str, ResultMeta] = NOTHING) -> None:
+    def _set_off(self, chords: Sequence[ReadyChord], batch: Batch, last: Mapping[str, ResultMeta] = NOTHING) -> None:
         failed: list[ResultMeta] = []
         for ready in chords:
             resolution = resolve(ready, last.get(ready.group_id))
@@ -399,24 +362,24 @@ class Completer:
             # The body of a chord may be a part of another one.
             self._count_parts(failed, batch)
 
-    def _open(self, batch: _Batch, consumer: Consumer | None = None) -> None:
+    def _open(self, batch: Batch, consumer: Consumer | None = None) -> None:
         # Before a part can come back. Here and not where tasks run, so that a server that is away is waited for.
         if batch.new_chords:
             self._backend.open_chords(batch.new_chords)
 
-    def _publish(self, batch: _Batch, consumer: Consumer | None = None) -> None:
+    def _publish(self, batch: Batch, consumer: Consumer | None = None) -> None:
         if batch.messages:
             # Once: this thread has leases to renew, and tries again by itself.
             publish(batch.messages, on_commit=False, retry=False)
 
-    def _close(self, batch: _Batch, consumer: Consumer | None = None) -> None:
+    def _close(self, batch: Batch, consumer: Consumer | None = None) -> None:
         if batch.sent:
             self._backend.close_chords(batch.sent)
         for group_id in batch.sent:
             # The outcomes of a batch that broke have its chords in common.
             batch.chords.pop(group_id, None)
 
-    def _forward(self, batch: _Batch, consumer: Consumer) -> None:
+    def _forward(self, batch: Batch, consumer: Consumer) -> None:
         batch.settlements = []
         envelopes = []
         for outcome in batch.outcomes:
@@ -432,7 +395,7 @@ class Completer:
         if envelopes:
             forward(envelopes)
 
-    def _bury(self, batch: _Batch, consumer: Consumer) -> None:
+    def _bury(self, batch: Batch, consumer: Consumer) -> None:
         dead = [
             self.dead(outcome.settlement, str(outcome.value or ""))
             for outcome in batch.outcomes
@@ -443,7 +406,7 @@ class Completer:
         if dead:
             deadletters.record(dead)
 
-    def _settle(self, batch: _Batch, consumer: Consumer) -> None:
+    def _settle(self, batch: Batch, consumer: Consumer) -> None:
         if batch.settlements:
             consumer.settle(batch.settlements)
 
