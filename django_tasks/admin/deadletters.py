@@ -13,21 +13,21 @@ from django_tasks import deadletters
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
 from django_tasks.admin.display import EMPTY, badge, code, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter, ReasonFilter
-from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.admin.searching import MessageSearchAdmin
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import DeadLetter
 from django_tasks.operations import reruns
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ContentFields, OperatorAdmin[DeadLetter]):
+class DeadLetterAdmin(ContentFields, MessageSearchAdmin[DeadLetter]):
     """Messages that went wrong for good, kept so that they can be sent again."""
 
     list_display = ("task_name", "short_id", "why", "what", "queue", "deliveries", "died_lately")
     list_display_links = ("task_name", "short_id")
     list_filter = (ReasonFilter, QueueFilter, MessageTaskFilter, ("died_at", admin.DateFieldListFilter))
     search_fields = ("=task_id", "task", "detail")
-    search_help_text = gettext_lazy("A task's name, the id of one call, or words of the detail.")
+    search_help_text = gettext_lazy("A task's name, the id of one call or its beginning, words of the detail, or a part of the arguments.")
     ordering = ("-died_at",)
     sortable_by = ("died_lately",)
     actions = ("replay",)

@@ -14,20 +14,21 @@ from django_tasks.admin.contents import STORED_FIELDS, ContentFields
 from django_tasks.admin.display import age, badge, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter
 from django_tasks.admin.revoking import RevokingAdmin
+from django_tasks.admin.searching import MessageSearchAdmin
 from django_tasks.conf import settings
 from django_tasks.models import Message, MessageState
 from django_tasks.operations.queues import database_alias, message_rows, run_now
 
 
 @admin.register(Message)
-class MessageAdmin(ContentFields, RevokingAdmin[Message]):
+class MessageAdmin(ContentFields, MessageSearchAdmin[Message], RevokingAdmin[Message]):
     """What waits, what is delayed, what a worker holds."""
 
     list_display = ("task_name", "short_id", "queue", "priority", "place", "due", "deliveries", "waiting_for")
     list_display_links = ("task_name", "short_id")
     list_filter = (("state", admin.ChoicesFieldListFilter), QueueFilter, MessageTaskFilter)
     search_fields = ("=task_id", "task")
-    search_help_text = gettext_lazy("A task's name, or the id of one call.")
+    search_help_text = gettext_lazy("A task's name, the id of one call or its beginning, or a part of the arguments.")
     ordering = ("-id",)
     sortable_by = ()
     actions = ("run_now", "revoke", "terminate")

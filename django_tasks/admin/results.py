@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from django.contrib import admin
-from django.db.models import Max, QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.http import HttpRequest
+from django.utils.text import smart_split, unescape_string_literal
 from django.utils.translation import gettext_lazy
 
 from django_tasks import states
@@ -16,11 +17,32 @@ from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.admin.rerunning import RerunningAdmin
 from django_tasks.admin.resultfields import ResultFields, links_to
 from django_tasks.admin.revoking import RevokingAdmin
+from django_tasks.admin.searching import is_beginning
 from django_tasks.models import GroupResult, TaskResult
 from django_tasks.operations.times import is_running
+from django_tasks.serializers import dumps_json
 
 #: Newest results that a search for a name or an argument reads; no index could help it.
 SEARCHED = 200_000
+#: States whose result is an exception.
+_WITH_ERRORS = (states.FAILURE, states.RETRY, states.REVOKED, states.REJECTED)
+
+
+def _by_beginning(term: str) -> Q:
+    """Ids that begin like this, as lists show them."""
+    shown = is_beginning(term)
+    return Q(task_id__startswith=shown) if shown else Q(pk__in=())
+
+
+def _by_error(term: str) -> Q:
+    """Failures that say each of these words; their texts are JSON."""
+    words = [Q(result__icontains=dumps_json(unescape_quoted(word))[1:-1]) for word in smart_split(term)]
+    return Q(*words, status__in=_WITH_ERRORS)
+
+
+def unescape_quoted(word: str) -> str:
+    """Take the quotation marks from a phrase."""
+    return unescape_string_literal(word) if word[0] in {'"', "'"} and len(word) > 1 and word[0] == word[-1] else word
 
 
 @admin.register(TaskResult)
@@ -30,9 +52,10 @@ class TaskResultAdmin(ResultFields, RerunningAdmin, RevokingAdmin[TaskResult]):
     list_display = ("task", "short_id", "state", "run_time", "recorded", "waited", "finished", "queue", "worker")
     list_display_links = ("task", "short_id")
     list_filter = (StateFilter, TaskNameFilter, QueueFilter, WorkerFilter, ("date_done", admin.DateFieldListFilter))
-    search_fields = ("task_name", "task_args", "task_kwargs", "=group_id", "=root_id", "=parent_id")
+    search_fields = ("task_name", "task_args", "task_kwargs", "periodic_task_name", "=group_id", "=root_id", "=parent_id")
     search_help_text = gettext_lazy(
-        "A task id finds its result at once; anything else is looked for in names and arguments of the newest results."
+        "A task id finds its result at once; anything else is looked for in the newest results: the beginning of an id, names of tasks and"
+        " schedules, arguments, and what failed tasks say: the class and the text of the error."
     )
     ordering = ("-id",)
     sortable_by = ("recorded", "finished")
@@ -68,7 +91,9 @@ class TaskResultAdmin(ResultFields, RerunningAdmin, RevokingAdmin[TaskResult]):
         if TaskResult.objects.filter(task_id=term).exists():
             return queryset.filter(task_id=term), False
         newest = TaskResult.objects.aggregate(newest=Max("pk"))["newest"] or 0
-        return super().get_search_results(request, queryset.filter(pk__gt=newest - SEARCHED), term)
+        near = queryset.filter(pk__gt=newest - SEARCHED)
+        found, duplicates = super().get_search_results(request, near, term)
+        return found | near.filter(_by_beginning(term) | _by_error(term)), duplicates
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> TaskResult | None:
         """Find a row by its number, or by the task's id."""

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django_tasks import app, brokers, clock
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import DeadLetter, Message, MessageState, Queue, Rerun, Revocation, Worker
+from django_tasks.serializers import dumps_json
 
 pytestmark = pytest.mark.django_db
 
@@ -156,10 +157,12 @@ def test_revoking_and_deleting_messages(admin_client, admin_user):
 
 
 def test_messages_are_filtered_and_searched(admin_client):
-    """State, queue and task narrow the list; a task id finds its message."""
+    """State, queue and task narrow the list; a task id or its beginning finds its message, and so do parts of the arguments."""
     row = send(queue="slow", countdown=60)
     send()
-    for query in ({"state__exact": MessageState.DELAYED.value}, {"queue": "slow"}, {"q": row.task_id}):
+    Message.objects.filter(pk=row.pk).update(headers=dumps_json({**json.loads(row.headers), "argsrepr": "('ein \\'Grüß\\' dich', 7)"}))
+    terms = (row.task_id, row.task_id[:8] + "…", "Grüß", "grüß\\' dich', 7")
+    for query in ({"state__exact": MessageState.DELAYED.value}, {"queue": "slow"}, *({"q": term} for term in terms)):
         found = admin_client.get(address("message"), query).context["cl"].result_list
         assert [message.pk for message in found] == [row.pk]
 

@@ -12,6 +12,7 @@ from django_tasks import clock, states
 from django_tasks.admin import results
 from django_tasks.admin.operating import BoundedPaginator
 from django_tasks.models import GroupResult, Message, Rerun, Revocation, TaskResult, Worker
+from django_tasks.serializers import dumps_json
 
 pytestmark = pytest.mark.django_db
 
@@ -80,12 +81,26 @@ def test_filters_narrow_the_list(admin_client, query, expected):
 
 @pytest.mark.parametrize(
     ("term", "expected"),
-    [("id-1", {"id-1"}), ("sampleapp", {"id-1"}), ("needle", {"id-2"}), ("group-7", {"id-2"}), ("id-", set()), ("nothing", set())],
+    [
+        ("id-1", {"id-1"}),
+        ("sampleapp", {"id-1"}),
+        ("needle", {"id-2"}),
+        ("group-7", {"id-2"}),
+        ("id-", set()),
+        ("0a1b2c3d", {"0a1b2c3d-long-id"}),
+        ("0a1b2c3d…", {"0a1b2c3d-long-id"}),
+        ("ValueError", {"0a1b2c3d-long-id"}),
+        ("such café", {"0a1b2c3d-long-id"}),
+        ("nightly report", {"0a1b2c3d-long-id"}),
+        ("nothing", set()),
+    ],
 )
 def test_search_finds_ids_names_arguments_and_groups(admin_client, term, expected):
-    """A whole id finds its result; anything else is looked for in names, arguments and workflow ids."""
+    """A whole id finds its result; else: beginnings as lists show them, names, schedules, arguments, workflow ids, errors."""
     make("id-1")
     make("id-2", task_name="other", task_args='["a needle"]', group_id="group-7")
+    error = dumps_json({"exc_type": "ValueError", "exc_message": ["no such café"], "exc_module": "builtins"})
+    make("0a1b2c3d-long-id", task_name="third", task_args="[]", status=states.FAILURE, result=error, periodic_task_name="nightly report")
     response = admin_client.get(reverse(LIST), {"q": term})
     assert {row.task_id for row in response.context["cl"].result_list} == expected
 
