@@ -1,8 +1,9 @@
 """Dead letters: look, replay, delete."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.text import Truncator
@@ -13,6 +14,8 @@ from django_tasks import deadletters
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
 from django_tasks.admin.display import EMPTY, badge, code, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter, ReasonFilter
+from django_tasks.admin.links import worker_link
+from django_tasks.admin.pauses import PausesList, mark, tell
 from django_tasks.admin.searching import MessageSearchAdmin
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import DeadLetter
@@ -23,7 +26,7 @@ from django_tasks.operations import reruns
 class DeadLetterAdmin(ContentFields, MessageSearchAdmin[DeadLetter]):
     """Messages that went wrong for good, kept so that they can be sent again."""
 
-    list_display = ("task_name", "short_id", "why", "what", "queue", "deliveries", "died_lately")
+    list_display = ("task_name", "short_id", "why", "what", "in_queue", "deliveries", "died_lately")
     list_display_links = ("task_name", "short_id")
     list_filter = (ReasonFilter, QueueFilter, MessageTaskFilter, ("died_at", admin.DateFieldListFilter))
     search_fields = ("=task_id", "task", "detail")
@@ -36,7 +39,7 @@ class DeadLetterAdmin(ContentFields, MessageSearchAdmin[DeadLetter]):
     fieldsets = (
         (None, {"fields": ("task_name", "full_id", "why", "full_detail", "problem")}),
         (gettext_lazy("Call"), {"fields": ("args", "kwargs", "workflow")}),
-        (gettext_lazy("Delivery"), {"fields": ("queue", "priority", "deliveries", "worker", "died")}),
+        (gettext_lazy("Delivery"), {"fields": ("of_queue", "priority", "deliveries", "holder", "died")}),
         (gettext_lazy("As it is stored"), {"fields": STORED_FIELDS, "classes": ("collapse",)}),
     )
     # fmt: on
@@ -48,6 +51,25 @@ class DeadLetterAdmin(ContentFields, MessageSearchAdmin[DeadLetter]):
         if match is not None and match.url_name == "django_tasks_deadletter_changelist" and request.method == "GET":
             rows = rows.defer("headers", "properties", "body")
         return rows
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that knows what is paused."""
+        return PausesList
+
+    @admin.display(description=gettext_lazy("queue"))
+    def in_queue(self, row: DeadLetter) -> str:
+        """The queue, marked if it is paused."""
+        return mark(row, row.queue)
+
+    @admin.display(description=gettext_lazy("queue"))
+    def of_queue(self, row: DeadLetter) -> str:
+        """The queue that it came from; if it is paused, by whom and why."""
+        return tell(row, row.queue)
+
+    @admin.display(description=gettext_lazy("worker"))
+    def holder(self, row: DeadLetter) -> str:
+        """The worker that gave it up."""
+        return worker_link(row.worker)
 
     @admin.display(description=gettext_lazy("task"))
     def task_name(self, row: DeadLetter) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -13,6 +14,8 @@ from django_tasks import urls
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
 from django_tasks.admin.display import age, badge, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter
+from django_tasks.admin.links import worker_link
+from django_tasks.admin.pauses import PausesList, mark, tell
 from django_tasks.admin.revoking import RevokingAdmin
 from django_tasks.admin.searching import MessageSearchAdmin
 from django_tasks.conf import settings
@@ -24,7 +27,7 @@ from django_tasks.operations.queues import database_alias, message_rows, run_now
 class MessageAdmin(ContentFields, MessageSearchAdmin[Message], RevokingAdmin[Message]):
     """What waits, what is delayed, what a worker holds."""
 
-    list_display = ("task_name", "short_id", "queue", "priority", "place", "due", "deliveries", "waiting_for")
+    list_display = ("task_name", "short_id", "place", "in_queue", "priority", "due", "deliveries", "waiting_for")
     list_display_links = ("task_name", "short_id")
     list_filter = (("state", admin.ChoicesFieldListFilter), QueueFilter, MessageTaskFilter)
     search_fields = ("=task_id", "task")
@@ -37,7 +40,7 @@ class MessageAdmin(ContentFields, MessageSearchAdmin[Message], RevokingAdmin[Mes
     fieldsets = (
         (None, {"fields": ("task_name", "full_id", "place", "when", "problem")}),
         (gettext_lazy("Call"), {"fields": ("args", "kwargs", "workflow")}),
-        (gettext_lazy("Delivery"), {"fields": ("queue", "priority", "deliveries", "claimed_by", "created")}),
+        (gettext_lazy("Delivery"), {"fields": ("of_queue", "priority", "deliveries", "holder", "created")}),
         (gettext_lazy("As it is stored"), {"fields": STORED_FIELDS, "classes": ("collapse",)}),
     )
     # fmt: on
@@ -58,6 +61,25 @@ class MessageAdmin(ContentFields, MessageSearchAdmin[Message], RevokingAdmin[Mes
             subtitle = _("What waits in %(broker)s is counted under Queues. Listed here is what waits here until it can be sent.")
             subtitle %= {"broker": where}
         return super().changelist_view(request, {"subtitle": subtitle, **(extra_context or {})})
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that knows what is paused."""
+        return PausesList
+
+    @admin.display(description=gettext_lazy("queue"))
+    def in_queue(self, row: Message) -> str:
+        """The queue, marked if it is paused."""
+        return mark(row, row.queue)
+
+    @admin.display(description=gettext_lazy("queue"))
+    def of_queue(self, row: Message) -> str:
+        """The queue; if it is paused, by whom and why."""
+        return tell(row, row.queue)
+
+    @admin.display(description=gettext_lazy("claimed by"))
+    def holder(self, row: Message) -> str:
+        """The worker that holds it."""
+        return worker_link((row.claimed_by or "").rsplit("/", 2)[0])
 
     @admin.display(description=gettext_lazy("task"))
     def task_name(self, row: Message) -> str:

@@ -8,16 +8,18 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.formats import number_format
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks.admin.display import EMPTY, badge, moment, recent
 from django_tasks.admin.filters import PausedFilter
-from django_tasks.admin.links import named
+from django_tasks.admin.links import named, worker_link
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.exceptions import TaskError
 from django_tasks.models import Queue
 from django_tasks.operations.queues import COUNTED, QueueOverview, enter, known_names, overview, pause, purge, resume
+from django_tasks.operations.workers import alive
 
 #: The longest name that the column takes.
 _WIDTH = 255
@@ -63,7 +65,7 @@ class QueueAdmin(OperatorAdmin[Queue]):
     object_actions: ClassVar[tuple[str, ...]] = ("pause", "resume", "purge")
     # fmt: off
     fieldsets = (
-        (None, {"fields": ("name", "state", "waiting", "delayed", "workers")}),
+        (None, {"fields": ("name", "state", "waiting", "delayed", "workers", "consumers")}),
         (gettext_lazy("Pause"), {"fields": ("paused_since", "paused_by", "reason")}),
     )
     # fmt: on
@@ -112,6 +114,15 @@ class QueueAdmin(OperatorAdmin[Queue]):
         if found is not None and not found.workers and found.size:
             return badge("none", _("none"), "bad")
         return _number(found, lambda known: known.workers)
+
+    @admin.display(description=gettext_lazy("living workers"))
+    def consumers(self, row: Queue) -> str:
+        """The workers that take messages from it, or would if it weren't paused."""
+        names = [name for name, queues in alive().values_list("name", "queues").order_by("name") if row.name in (queues or ())]
+        shown = format_html_join(", ", "{}", ((worker_link(name),) for name in names))
+        if not names or row.paused_at is None:
+            return shown or EMPTY
+        return format_html("{} {}", shown, _("(would take from it, were it not paused)"))
 
     @admin.display(description=gettext_lazy("paused since"), ordering="paused_at")
     def paused_lately(self, row: Queue) -> str:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_tasks.admin.display import EMPTY, badge, code, link, moment, mono, page_of, progress_bar, recent, seconds, short
+from django_tasks.admin.links import queue_link, schedule_link, worker_link
 from django_tasks.models import GroupResult, TaskResult
 from django_tasks.operations import reruns, times
 from django_tasks.operations.contents import cut, pretty_text
@@ -116,6 +117,21 @@ class ResultFields:
             return EMPTY
         address = reverse("admin:django_tasks_taskresult_workflow", args=[row.pk])
         return format_html('<a href="{}">{}</a>', address, _("The whole workflow"))
+
+    @admin.display(description=gettext_lazy("queue"))
+    def in_queue(self, row: TaskResult) -> str:
+        """The queue it came from."""
+        return queue_link(row.queue)
+
+    @admin.display(description=gettext_lazy("worker"))
+    def at_worker(self, row: TaskResult) -> str:
+        """The worker that ran it."""
+        return worker_link(row.worker)
+
+    @admin.display(description=gettext_lazy("periodic task"))
+    def schedule(self, row: TaskResult) -> str:
+        """The periodic task that it is a run of."""
+        return schedule_link(row.periodic_task_name)
 
     @admin.display(description=gettext_lazy("run again"))
     def again(self, row: TaskResult) -> str:

@@ -49,7 +49,7 @@ def unescape_quoted(word: str) -> str:
 class TaskResultAdmin(ResultFields, RerunningAdmin, RevokingAdmin[TaskResult]):
     """What became of each task."""
 
-    list_display = ("task", "short_id", "state", "run_time", "recorded", "waited", "finished", "queue", "worker")
+    list_display = ("task", "short_id", "state", "run_time", "recorded", "waited", "finished", "in_queue", "at_worker")
     list_display_links = ("task", "short_id")
     list_filter = (StateFilter, TaskNameFilter, QueueFilter, WorkerFilter, ("date_done", admin.DateFieldListFilter))
     search_fields = ("task_name", "task_args", "task_kwargs", "periodic_task_name", "=group_id", "=root_id", "=parent_id")
@@ -64,7 +64,7 @@ class TaskResultAdmin(ResultFields, RerunningAdmin, RevokingAdmin[TaskResult]):
     # fmt: off
     fieldsets = (
         (None, {"fields": ("task", "full_id", "state", "outcome", "traceback_text")}),
-        (gettext_lazy("Call"), {"fields": ("args", "kwargs", "periodic_task_name", "queue", "worker", "retries", "again", "origin")}),
+        (gettext_lazy("Call"), {"fields": ("args", "kwargs", "schedule", "in_queue", "at_worker", "retries", "again", "origin")}),
         (gettext_lazy("Times"), {"fields": ("created", "waited", "started", "run_time", "done")}),
         (gettext_lazy("Workflow"), {"fields": ("workflow", "parent", "root", "group", "children"), "classes": ("collapse",)}),
         (gettext_lazy("Also kept"), {"fields": ("more", "content"), "classes": ("collapse",)}),

@@ -1,8 +1,10 @@
 """Workers, as their heartbeats show them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
@@ -12,6 +14,7 @@ from django_tasks.admin.display import EMPTY, age, badge, moment, mono, seconds
 from django_tasks.admin.filters import LivenessFilter
 from django_tasks.admin.links import named
 from django_tasks.admin.operating import OperatorAdmin
+from django_tasks.admin.pauses import PausesList, mark_all, tell_all
 from django_tasks.models import Worker
 from django_tasks.operations.workers import Liveness, liveness, uptime
 
@@ -20,7 +23,7 @@ from django_tasks.operations.workers import Liveness, liveness, uptime
 class WorkerAdmin(OperatorAdmin[Worker]):
     """Which workers live and what they do; rows of dead ones can be deleted."""
 
-    list_display = ("name", "state", "slots", "queue_names", "running", "finished", "up", "last_seen")
+    list_display = ("name", "state", "slots", "in_queues", "running", "finished", "up", "last_seen")
     list_filter = (LivenessFilter, "pool")
     search_fields = ("name", "host")
     ordering = ("-heartbeat_at",)
@@ -30,6 +33,10 @@ class WorkerAdmin(OperatorAdmin[Worker]):
         (gettext_lazy("Work"), {"fields": ("queue_names", "pool", "concurrency", "active", "processed")}),
         (gettext_lazy("Process"), {"fields": ("host", "pid", "version", "started", "stopped", "node")}),
     )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that knows what is paused."""
+        return PausesList
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Worker | None:
         """Find a worker by its number, or by its name, as links on other pages have it: the one that was heard of last."""
@@ -60,9 +67,14 @@ class WorkerAdmin(OperatorAdmin[Worker]):
         return number_format(worker.processed)
 
     @admin.display(description=gettext_lazy("queues"))
+    def in_queues(self, worker: Worker) -> str:
+        """The queues it takes messages from; those that are paused are marked."""
+        return mark_all(worker, map(str, worker.queues or ()))
+
+    @admin.display(description=gettext_lazy("queues"))
     def queue_names(self, worker: Worker) -> str:
-        """The queues it takes messages from."""
-        return ", ".join(str(name) for name in worker.queues or ()) or EMPTY
+        """The queues it takes messages from; of those that are paused, by whom and why."""
+        return tell_all(worker, map(str, worker.queues or ()))
 
     @admin.display(description=gettext_lazy("uptime"), ordering="-started_at")
     def up(self, worker: Worker) -> str:

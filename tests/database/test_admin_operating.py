@@ -4,10 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.urls import reverse
 
-from django_tasks import clock, states
-from django_tasks.models import Revocation, TaskResult
+from django_tasks import app, clock, states
+from django_tasks.models import DeadLetter, Message, Revocation, TaskResult, Worker
+from django_tasks.operations import queues
 
 pytestmark = pytest.mark.django_db
 
@@ -35,3 +37,29 @@ def test_actions_as_django_6_1_has_them(admin_client, monkeypatch):
     assert address in admin_client.get(reverse("admin:django_tasks_taskresult_change", args=[row.pk])).content.decode()
     assert admin_client.post(address).status_code == 302
     assert Revocation.objects.get().task_id == "one"
+
+
+def test_a_paused_queue_is_marked_wherever_it_appears(admin_client):
+    """With who paused it and why; its page names the living workers that would take from it. Names are links."""
+    now = clock.now()
+    node = {"host": "host", "pid": 1, "pool": "prefork", "concurrency": 2, "started_at": now, "heartbeat_at": now}
+    worker = Worker.objects.create(instance="i", name="w1@host", queues=["slow", "mail"], **node)
+    sent = app.send_task("shop.tasks.add", queue="slow")
+    message = Message.objects.get(task_id=sent.id)
+    letter = DeadLetter.objects.create(task="x", task_id="d", queue="slow", worker="w1@host", reason="r", body=b"", died_at=now)
+    queues.pause(["slow"], by="eve", reason="the printer burns")
+    for model, row in (("message", message), ("worker", worker), ("deadletter", letter)):
+        for address in (reverse(f"admin:django_tasks_{model}_changelist"), reverse(f"admin:django_tasks_{model}_change", args=[row.pk])):
+            page = admin_client.get(address).content.decode()
+            assert page.count("by eve: the printer burns") == 1, address
+            assert f'href="{queue_page("slow")}"' in page
+    page = admin_client.get(queue_page("slow")).content.decode()
+    assert "the printer burns" in page
+    assert "would take from it, were it not paused" in page
+    worker_page = reverse("admin:django_tasks_worker_change", args=[quote("name:w1@host")])
+    assert f'href="{worker_page}"' in page
+    assert admin_client.get(worker_page).status_code == 200
+
+
+def queue_page(name):
+    return reverse("admin:django_tasks_queue_change", args=[quote(f"name:{name}")])

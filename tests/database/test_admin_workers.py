@@ -44,7 +44,7 @@ def test_states_follow_the_heartbeats(admin_client, three):
 
     assert [liveness(worker).value for worker in three] == ["alive", "stale", "stopped"]
     page = admin_client.get(reverse(LIST)).content.decode()
-    for text in ("alive@host", "dt-good", "dt-bad", "default, slow", "1234", "2 h 5 min"):
+    for text in ("alive@host", "dt-good", "dt-bad", ">default</a>", ">slow</a>", "1234", "2 h 5 min"):
         assert text in page.replace(",234", "234")
 
 
