@@ -21,6 +21,8 @@ _NO_LIMIT: Final = nullcontext()
 #: Seconds after which an alarm that came at a moment when it must not raise comes again.
 _AGAIN: Final = 0.0005
 _NEVER: Final = float("inf")
+#: Seconds after which an alarm is not just on its way.
+_LATE: Final = 0.05
 _HAS_ALARM: Final = hasattr(signal, "setitimer")
 
 
@@ -47,6 +49,26 @@ def _is_limited() -> bool:
     if getattr(_opened, "innermost", None) is not None:
         return True
     return _AlarmLimit.innermost is not None and threading.get_ident() == threading.main_thread().ident
+
+
+def seconds_left() -> float | None:
+    """How long the main thread's block may still run; 0 if its limit has passed unheard, None without one. From any thread."""
+    limit = _AlarmLimit.innermost
+    if limit is None or (deadline := limit.earliest().deadline) == _NEVER:
+        return None
+    return max(0.0, deadline - monotonic())
+
+
+def remind() -> None:
+    """Send the main thread the alarm of a limit that has passed unheard: there is one timer, and the block may have used it.
+
+    For another thread to call. While a handler of the block's own stands, it is left alone. When no limit is open, SIGALRM must have
+    a handler that does nothing.
+    """
+    limit = _AlarmLimit.innermost
+    overdue = limit is not None and monotonic() - limit.earliest().deadline > _LATE
+    if overdue and signal.getsignal(signal.SIGALRM) is _on_alarm:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
 
 # ------------------------------------------------------------------------------------------------------ the main thread
@@ -237,5 +259,16 @@ def _plant() -> Any:
 
 
 _watch: Final = _Watch()
+
+
+def _forget() -> None:
+    # A forked child has no timer; limits are its parent's.
+    _watch.forget()
+    _AlarmLimit.innermost = None
+    if _HAS_ALARM and signal.getsignal(signal.SIGALRM) is _on_alarm:
+        with suppress(ValueError):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_watch.forget)
+    os.register_at_fork(after_in_child=_forget)

@@ -60,6 +60,9 @@ class Child:
         log.install_task_context()
         self.announcer.speak_for_process()
         forks.guard(self.pool)
+        # An alarm that comes a moment too late must not kill the process.
+        if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            forks.handle(signal.SIGALRM, _nothing)
         signals.worker_process_init.send(self._options.name)
         self.consumer.start()
         self.pool.run(self.consumer.done)

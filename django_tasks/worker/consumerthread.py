@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.db import connections
 
-from django_tasks import clock, signals
+from django_tasks import clock, signals, timelimits
 from django_tasks.brokers.broker import Broker, Consumer
 from django_tasks.canvas.links import followups
 from django_tasks.context import Request
@@ -143,6 +143,7 @@ class ConsumerThread(threading.Thread):
         self._extend()
         self._give_back_what_is_blocked()
         self._mark_started()
+        timelimits.remind()
         limit = 0 if self._stopping else self._prefetch.room()
         deliveries = self._consumer.receive(limit, self._pause())
         self._block.fetched(clock.monotonic(), self._completer.finished)
@@ -158,6 +159,9 @@ class ConsumerThread(threading.Thread):
     def _pause(self) -> float:
         due = self._completer.due_in(idle=self._pool.held() == 0)
         longest = LONGEST_WAIT
+        soft = timelimits.seconds_left()
+        if soft is not None:
+            longest = min(longest, soft + WORTH_MARKING)
         if self._pool.waiting() or self._unmarked():
             # Something runs, or will in a moment, whose start may have to be recorded.
             longest = WORTH_MARKING

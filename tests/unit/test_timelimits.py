@@ -290,3 +290,32 @@ def test_a_limit_around_an_eager_task_reaches_who_runs_it(run, name):
         run(block)
     finally:
         registry.unregister("tests.timelimits.eager")
+
+
+def test_a_block_that_uses_the_timer_itself_keeps_its_limit() -> None:
+    """There is one timer: after the block has had it, another thread sends the alarm that it has switched off."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            timelimits.remind()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        with pytest.raises(SoftTimeLimitExceeded), soft_limit(0.2):  # noqa: PT012  what must raise is the last wait
+            ours = signal.signal(signal.SIGALRM, lambda *_: None)
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            signal.pause()
+            # Not while the block's own handler stands.
+            while timelimits.seconds_left():
+                time.sleep(0.01)
+            time.sleep(0.1)
+            signal.signal(signal.SIGALRM, ours)
+            threading.Event().wait(20)
+        assert timelimits.seconds_left() is None
+    finally:
+        over.set()
+        thread.join(20)
+        signal.signal(signal.SIGALRM, before)
