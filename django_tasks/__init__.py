@@ -4,6 +4,7 @@ from django_tasks.application import app
 from django_tasks.canvas import chain, chord, chunks, group, maybe_signature, signature, xmap, xstarmap
 from django_tasks.canvas.signatures import Signature
 from django_tasks.context import current_task
+from django_tasks.messages import uuid
 from django_tasks.result import AsyncResult, EagerResult, GroupResult, ResultSet
 from django_tasks.tasks import Task, shared_task
 from django_tasks.version import __version__
@@ -25,6 +26,7 @@ __all__ = [
     "maybe_signature",
     "shared_task",
     "signature",
+    "uuid",
     "xmap",
     "xstarmap",
 ]

@@ -186,12 +186,28 @@ class QueueNotFound(KeyError, TaskError):
     __str__ = TaskError.__str__
 
 
-class BackendGetMetaError(TaskError):
+class BackendError(TaskError):
+    """The result backend could not do what was asked of it."""
+
+
+class BackendGetMetaError(BackendError):
     """The result could not be read."""
 
 
-class BackendStoreError(TaskError):
+class BackendStoreError(BackendError):
     """The result could not be stored."""
+
+
+class CeleryWarning(UserWarning):
+    """The class of Celery's warnings. Nothing here warns by it: it is for filters that name it."""
+
+
+class CDeprecationWarning(DeprecationWarning):
+    """Celery's warning of what is going. Nothing here warns by it: it is for filters that name it."""
+
+
+class CPendingDeprecationWarning(PendingDeprecationWarning):
+    """Celery's warning of what will be going. Nothing here warns by it: it is for filters that name it."""
 
 
 class AlwaysEagerIgnored(RuntimeWarning):

@@ -44,6 +44,11 @@ def get_task_logger(name: str) -> logging.Logger:
     return logger
 
 
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger of this name, as ``logging.getLogger`` does; Celery's name for it."""
+    return logging.getLogger(name)
+
+
 def install_task_context() -> None:
     """Put ``task_id`` and ``task_name`` on every record of every logger from now on, as a worker does.
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from celery.schedules import BaseSchedule, ParseException, maybe_schedule, schedule, solar
+from celery.schedules import BaseSchedule, ParseException, crontab_parser, maybe_schedule, schedule, solar
 from celery.schedules import crontab as celery_crontab
 from celery.utils.time import weekday
 from django.utils import timezone
@@ -20,7 +20,17 @@ from django_celery_beat.clockedschedule import clocked
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
 
-__all__ = ["BaseSchedule", "ParseException", "celery_crontab", "clocked", "crontab", "maybe_schedule", "schedule", "solar"]
+__all__ = [
+    "BaseSchedule",
+    "ParseException",
+    "celery_crontab",
+    "clocked",
+    "crontab",
+    "crontab_parser",
+    "maybe_schedule",
+    "schedule",
+    "solar",
+]
 
 _SUNDAY: Final = 7
 _DAYS: Final = re.compile(r"\s*(\w+)\s*(?:-\s*(\w+)\s*(?:/\s*(\d+)\s*)?)?")

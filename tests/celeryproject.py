@@ -99,7 +99,7 @@ import celery
 from celery import (
     chain,
     shared_task,
-    uuid,
+    bugreport,
 )
 from celery import current_app as capp  # the app
 from celery.exceptions import CeleryError, MaxRetriesExceededError, SoftTimeLimitExceeded

@@ -3,9 +3,11 @@
 from django_tasks import result
 from django_tasks.application.commanding import COMMANDS_TO_COME, Control
 from django_tasks.application.configuration import Conf
+from django_tasks.application.marking import follow
 from django_tasks.application.moments import Moment
 from django_tasks.application.project import App
 from django_tasks.canvas import Signature
+from django_tasks.result_backends.celerysnames import OneTask
 from django_tasks.tasks import Task
 
 #: The one app of the project.
@@ -14,6 +16,7 @@ app = App()
 Task.app = app
 result.ResultBase.app = app
 Signature.app = app
+OneTask.followed = staticmethod(follow)
 
 
 def finalize() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from asgiref.sync import sync_to_async
 
 from django_tasks import result, result_backends
+from django_tasks.application.celerysnames import CelerysNames
 from django_tasks.application.commanding import Control
 from django_tasks.application.configuration import Conf
 from django_tasks.application.moments import Moment
@@ -32,7 +33,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class App:
+class App(CelerysNames):
     """The task app of the Django project. There is one, ``django_tasks.app``; it needs no configuration of its own."""
 
     #: Module part of the names of tasks in a script that is run directly.
@@ -185,6 +186,8 @@ class App:
     def connection_for_write(self, url: str | Sequence[str] | None = None, **options: Any) -> Any:
         """``connection``: there is one broker for reading and writing."""
         return self.connection(url, **options)
+
+    broker_connection = connection
 
     # ---- accepted from Celery
 

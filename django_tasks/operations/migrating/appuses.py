@@ -31,13 +31,10 @@ _MISSING: Final[Mapping[str, str]] = {
     "loader": "no counterpart: tasks are found in installed apps and IMPORTS",
     "log": "no counterpart: Django's LOGGING counts",
     "pool": "no counterpart: connections are kept inside the broker",
-    "set_current": "remove it: there is one app",
-    "set_default": "remove it: there is one app",
     "setup_security": "no counterpart: messages are not signed",
     "start": "no counterpart: `manage.py runworker`",
     "steps": "no counterpart: bootsteps are parts of Celery's worker; use the signals worker_*, or a MIDDLEWARE",
     "subtask": "app.signature",
-    "timezone": "app.conf.timezone; None means Django's TIME_ZONE",
     "user_options": "no counterpart: options of a management command of your own",
     "worker_main": "no counterpart: `manage.py runworker`",
 }

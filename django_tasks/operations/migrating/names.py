@@ -16,6 +16,7 @@ from django_tasks.operations.migrating.findings import Severity
 SAME_NAMES: Final[Mapping[str, str]] = {
     "celery": "django_tasks",
     "celery.canvas": "django_tasks.canvas",
+    "celery.contrib.abortable": "django_tasks.contrib.abortable",
     "celery.exceptions": "django_tasks.exceptions",
     "celery.result": "django_tasks.result",
     "celery.schedules": "django_tasks.schedules",
@@ -85,7 +86,6 @@ ADVICE: Final[Advices] = {
         {
             "celery:Celery": "no app of the project's own: `from django_tasks import app`",
             "celery:bugreport": "no counterpart; `manage.py tasks status` and `manage.py diffsettings` tell most of it",
-            "celery:uuid": "`str(uuid.uuid4())`, or any text of your own as task_id",
             "celery:__version__": _VERSION,
             "celery:VERSION": _VERSION,
             "celery:VERSION_BANNER": _VERSION,
@@ -106,15 +106,12 @@ ADVICE: Final[Advices] = {
             "celery.bootsteps": _WORKER,
             "celery.canvas": "no counterpart in django_tasks.canvas, which has Celery's public names only",
             "celery.concurrency": "no counterpart: the pools are prefork, threads, asyncio and solo",
-            "celery.contrib.abortable": "no counterpart; `app.control.revoke(task_id, terminate=True)` ends a task,"
-            " a row or cache key of your own asks it to end",
             "celery.contrib.pytest": "remove it: our pytest plugin is loaded by itself and has the same fixtures",
             "celery.contrib.testing": "nearest: `django_tasks.testing`: in_memory, worker, eager, travel, and the fixtures",
             "celery.decorators": "gone since Celery 4; nearest: shared_task, and BEAT_SCHEDULE for periodic_task",
             "celery.events": "nearest: Receiver, Dispatcher and State of `app.events`; `manage.py tasks events` prints them",
             "celery.exceptions": "no counterpart; `django_tasks.exceptions.TaskError` is the class of all our errors",
             "celery.exceptions:SecurityError": "no counterpart: messages are not signed; refused content is ContentDisallowed",
-            "celery.exceptions:BackendError": "nearest: BackendGetMetaError, BackendStoreError of django_tasks.exceptions",
             "celery.fixups": "not needed: this is part of Django's process",
             "celery.loaders": "no counterpart: settings are Django's, tasks are found in installed apps and IMPORTS",
             "celery.registry": "`app.tasks` of `from django_tasks import app`",

@@ -62,7 +62,7 @@ EXPECTED = [
     ("shop/migrations/0002_tasks.py", 1, CHANGE, "from django_tasks import shared_task"),
     ("shop/tasks.py", 1, CHANGE, "import django_tasks"),
     ("shop/tasks.py", 2, CHANGE, "from django_tasks import chain, shared_task"),
-    ("shop/tasks.py", 5, CHANGE, "uuid.uuid4"),
+    ("shop/tasks.py", 5, CHANGE, "tasks status"),
     ("shop/tasks.py", 7, CHANGE, "from django_tasks import app as capp"),
     (
         "shop/tasks.py",
@@ -192,7 +192,7 @@ def test_the_patch_changes_import_lines_and_leaves_the_rest(project):
     added = [line[1:] for line in patch.splitlines() if line.startswith("+") and not line.startswith("+++")]
     assert "from django_tasks import app as capp  # the app" in added
     assert "from django_tasks.exceptions import MaxRetriesExceededError, SoftTimeLimitExceeded, TaskError as CeleryError" in added
-    assert {"from django_tasks import chain, shared_task", "from celery import uuid"} <= set(added)
+    assert {"from django_tasks import chain, shared_task", "from celery import bugreport"} <= set(added)
     assert not any("TYPE_CHECKING" in line for line in added)
     assert (project / "shop/tasks.py").read_text() == FILES["shop/tasks.py"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.migrating.projects import CHANGE, findings, run, said
 
-BEFORE, AFTER = "from celery import shared_task, uuid\n", "from django_tasks import shared_task\nfrom celery import uuid\n"
+BEFORE, AFTER = "from celery import shared_task, bugreport\n", "from django_tasks import shared_task\nfrom celery import bugreport\n"
 FILES = {
     "a form feed": "import os\n\f\nx = 1\n{}y = 2\n",
     "a line separator in a text": "x = '\u2028'\n{}y = 2\n",
@@ -39,7 +39,7 @@ def test_the_patch_can_be_applied(tmp_path, monkeypatch, name, ending):
 
 @pytest.mark.parametrize(
     ("line", "what"),
-    [("c.current_app.send_task('x')", "c.current_app.send_task"), ("c.uuid()", "c.uuid"), ("c.bugreport()", "c.bugreport")],
+    [("c.current_app.send_task('x')", "c.current_app.send_task"), ("c.bugreport()", "c.bugreport")],
 )
 def test_an_alias_of_celery(tmp_path, line, what):
     """The import is one line to change; so is each name that our module doesn't have."""

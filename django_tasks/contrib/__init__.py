@@ -1,0 +1,1 @@
+"""What some projects use, and none has to."""
