@@ -1,6 +1,7 @@
 """``tasks migrate_from_celery``: what a project that uses Celery has to change."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,12 @@ def migrate_from_celery(screen: Screen, options: Mapping[str, Any]) -> int:
         raise Failure(f"there is no {', no '.join(missing)}", status=2)
     report = check_project(paths)
     if options.get("diff") and not screen.as_json:
+        empty = True
         for line in _diff(report):
             screen.say(line)
+            empty = False
+        if empty:
+            sys.stderr.write("No line of imports is to be changed: there is no patch.\n")
     else:
         _print(screen, report)
     return 1 if report.count(Severity.CHANGE) else 0

@@ -58,6 +58,7 @@ class Command(BaseCommand):
         for name in ("inspect", "control", "report"):
             late = _command(commands, name, nodes.to_come, "Comes with a later release (exit status 2).")
             late.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+        _take_djangos_options(commands)
 
     def handle(self, *args: Any, **options: Any) -> None:
         run: Callable[[Screen, dict[str, Any]], int] = options["run"]
@@ -90,6 +91,17 @@ def _command(commands: Any, name: str, run: Callable[..., int], summary: str, *,
     # Suppressed, so that a nested command doesn't take back what its parent was given.
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=as_json)
     return parser
+
+
+def _take_djangos_options(commands: Any) -> None:
+    """Let Django's own options stand behind a subcommand, too. Django itself reads the first two wherever they stand."""
+    for parser in set(commands.choices.values()):
+        for option in ("--settings", "--pythonpath"):
+            parser.add_argument(option, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        for option, action in (("--no-color", "store_true"), ("--force-color", "store_true"), ("--traceback", "store_true")):
+            # Some have one of that name themselves.
+            if option not in parser._option_string_actions:  # noqa: SLF001  argparse tells nobody else
+                parser.add_argument(option, action=action, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _declare_calls(commands: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from django_tasks.operations.migrating.appuses import check_app
 from django_tasks.operations.migrating.celeryapps import find_apps
+from django_tasks.operations.migrating.entrypoints import check_entry_points
 from django_tasks.operations.migrating.findings import Edit, Finding, Severity
 from django_tasks.operations.migrating.imports import check_imports
 from django_tasks.operations.migrating.installed import check_installed
@@ -52,6 +53,7 @@ def _check(read: list[Source]) -> Iterator[Finding]:
         else:
             yield from check_text(source)
     yield from check_installed(read)
+    yield from check_entry_points(read, apps)
 
 
 def _unreadable(source: Source) -> Finding:

@@ -1,7 +1,7 @@
 """What a project does with its Celery app: makes it, configures it, asks it for what our app has or has not."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from django_tasks.application import COMMANDS_TO_COME, app
@@ -9,7 +9,7 @@ from django_tasks.conf_options import OPTIONS
 from django_tasks.operations.migrating.celeryapps import Apps, absolute_module, dotted, imported_apps, made, nodes
 from django_tasks.operations.migrating.findings import Finding, Severity
 from django_tasks.operations.migrating.reading import Source
-from django_tasks.operations.migrating.scopes import Names, scoped
+from django_tasks.operations.migrating.scopes import BoundTask, Names, bound_tasks, scoped
 from django_tasks.operations.migrating.writtensettings import judge
 
 #: Where the arguments of ``Celery(…)`` go.
@@ -42,13 +42,14 @@ _MISSING: Final[Mapping[str, str]] = {
 
 def check_app(source: Source, apps: Apps) -> Iterator[Finding]:
     """Report where a module makes a Celery app, and each use of an app that is different here."""
-    yield from _check_made(source)
+    yield from _check_made(source, apps)
     names = _app_names(source, apps)
     # A chain is looked at where it is longest.
     inner = {id(node.value) for node in nodes(source) if isinstance(node, ast.Attribute)}
+    tasks = list(bound_tasks(source))
     for node in nodes(source):
         if isinstance(node, ast.Attribute) and id(node) not in inner:
-            yield from _check_chain(source, node, names.at(node.lineno))
+            yield from _check_chain(source, node, names.at(node.lineno), tasks)
         if isinstance(node, ast.Call):
             yield from _check_call(source, node, names.at(node.lineno))
         if isinstance(node, ast.Assign):
@@ -57,8 +58,8 @@ def check_app(source: Source, apps: Apps) -> Iterator[Finding]:
             yield from _check_decorators(source, node, names)
 
 
-def _check_made(source: Source) -> Iterator[Finding]:
-    found = made(source)
+def _check_made(source: Source, apps: Apps) -> Iterator[Finding]:
+    found = made(source, apps)
     for cls in found.classes:
         instead = "no counterpart: there is one app, of one class; change calls and runs in a MIDDLEWARE"
         yield Finding(path=source.shown, line=cls.lineno, what=f"class {cls.name}(Celery)", instead=instead, severity=Severity.CHANGE)
@@ -76,7 +77,7 @@ def _check_made(source: Source) -> Iterator[Finding]:
 
 def _app_names(source: Source, apps: Apps) -> Names:
     """Names that are an app in this module: made here, imported from where it is made, Celery's current one, or ours already."""
-    calls = made(source).calls
+    calls = made(source, apps).calls
     names = {name for _, name in calls if name} | imported_apps(source, apps)
     brought: set[ast.AST] = {call for call, _ in calls}
     for node in nodes(source):
@@ -85,16 +86,19 @@ def _app_names(source: Source, apps: Apps) -> Names:
             ours = {alias.asname or alias.name for alias in node.names if alias.name == wanted}
             names |= ours
             if ours or names.intersection(
-                alias.asname or alias.name for alias in node.names if alias.name in apps.of_module(absolute_module(node, source))
+                alias.asname or alias.name
+                for alias in node.names
+                if alias.name in apps.of_module(absolute_module(node, source)) | apps.ours_of(absolute_module(node, source))
             ):
                 brought.add(node)
     return scoped(source, frozenset(names), frozenset(brought))
 
 
-def _check_chain(source: Source, node: ast.Attribute, names: frozenset[str]) -> Iterator[Finding]:
+def _check_chain(source: Source, node: ast.Attribute, names: frozenset[str], tasks: Sequence[BoundTask]) -> Iterator[Finding]:
     chain = dotted(node)
     root, *rest = chain.split(".")
-    parts = rest if root in names else chain.split(".app.", 1)[1].split(".") if ".app." in chain else []
+    of_task = rest[:1] == ["app"] and any(task.name == root and task.first <= node.lineno <= task.last for task in tasks)
+    parts = rest if root in names else rest[1:] if of_task else chain.split(".app.", 1)[1].split(".") if ".app." in chain else []
     if not parts:
         return
     if parts[0] == "control" and len(parts) > 1 and parts[1] in COMMANDS_TO_COME:
@@ -102,7 +106,7 @@ def _check_chain(source: Source, node: ast.Attribute, names: frozenset[str]) -> 
         yield Finding(path=source.shown, line=node.lineno, what=chain, instead=instead, severity=Severity.CHANGE)
     elif parts[0] in _ACCEPTED and parts[0] != "autodiscover_tasks":
         yield Finding(path=source.shown, line=node.lineno, what=chain, instead=_ACCEPTED[parts[0]], severity=Severity.LOOK)
-    elif root in names and not parts[0].startswith("_") and not hasattr(type(app), parts[0]) and parts[0] not in vars(app):
+    elif (root in names or of_task) and not parts[0].startswith("_") and not hasattr(type(app), parts[0]) and parts[0] not in vars(app):
         instead = _MISSING.get(parts[0], f"no counterpart: our app has no {parts[0]}")
         yield Finding(path=source.shown, line=node.lineno, what=chain, instead=instead, severity=Severity.CHANGE)
 

@@ -22,6 +22,8 @@ class Line:
     command: str
     ours: str = ""
     notes: list[str] = field(default_factory=list)
+    #: It works here as it stands.
+    counts: bool = False
 
     @property
     def instead(self) -> str:
@@ -55,6 +57,12 @@ def translate(text: str) -> Iterator[Line]:
         # Services are called so as well: `docker compose up celerybeat`.
         if name in _OLD and (position == 0 or name != word or "".join(parts[position + 1 : position + 2]).startswith("-")):
             yield _translate(_OLD[name], _until_end(parts[position + 1 :]))
+        elif (
+            name == "flower"
+            and not any(map(_PROGRAM.fullmatch, parts[:position]))
+            and "".join(parts[position + 1 : position + 2]).startswith("-")
+        ):
+            yield _flower(_until_end(parts[position + 1 :]))
         elif _PROGRAM.fullmatch(word):
             rest = _until_end(parts[position + 1 :])
             rest = [one for one in rest if one != "--args"]
@@ -62,7 +70,7 @@ def translate(text: str) -> Iterator[Line]:
             # «the celery worker that …» is a sentence: an option, or the beginning of the line, makes it a command.
             if command is not None and (position == 0 or any(one.startswith("-") for one in rest) or command == rest[-1]):
                 rest.remove(command)
-                yield _translate(command, rest)
+                yield _flower(rest) if command == "flower" else _translate(command, rest)
 
 
 def _until_end(parts: list[str]) -> list[str]:
@@ -102,6 +110,24 @@ def _translate(name: str, parts: list[str]) -> Line:
     line.ours = " ".join(written)
     if command.note:
         line.notes.append(command.note)
+    return line
+
+
+def _flower(parts: list[str]) -> Line:
+    """Flower stays; without Celery's app it has to be told the broker."""
+    line, broker, kept, position = Line("flower"), [], [], 0
+    while position < len(parts):
+        option, value, used = _option(parts, position, COMMANDS["flower"])
+        if option in {"-b", "--broker"}:
+            broker = [option, "$BROKER_URL" if value is None or "://" in value else value]
+        elif option not in {"-A", "--app"}:
+            kept += parts[position : position + used]
+        line.counts |= option in {"-A", "--app"}
+        position += used
+    line.counts = not line.counts
+    if not line.counts:
+        line.ours = " ".join(["celery", *(broker or ["--broker", "$BROKER_URL"]), "flower", *kept])
+    line.notes.append(COMMANDS["flower"].note)
     return line
 
 

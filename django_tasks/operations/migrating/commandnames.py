@@ -134,7 +134,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "control": Command(note="`tasks control` comes with a later release; `manage.py tasks queues pause` stops a queue, the admin revokes"),
     "events": Command("tasks events", _same("-d", "--dump"), _EVENTS_DROPPED, _EVENTS_TAKES),
     "report": Command(note="`tasks report` comes with a later release; `manage.py diffsettings` and `tasks status` tell most of it"),
-    "flower": Command(note="Flower stays as it is on Redis and RabbitMQ: it watches the events of `manage.py runworker -E`"),
+    "flower": Command(note="Flower stays on Redis and RabbitMQ, without -A: it watches the events of `manage.py runworker -E`"),
     "multi": Command(note="no counterpart: one service for each worker, `manage.py runworker -n NAME@%h ...`"),
     "shell": Command("shell", note="tasks are imported from their modules"),
     "list": Command("tasks queues", note="bindings are the broker's own; this lists the queues"),

@@ -29,18 +29,19 @@ _CHOICES: Final = {
 def check_installed(sources: Sequence[Source]) -> Iterator[Finding]:
     """Report apps that are not needed any more, apps that are missing, and choices that nobody has made."""
     listed: set[str] = set()
-    place: tuple[str, int] | None = None
+    places: list[tuple[int, tuple[str, int]]] = []
     for source in sources:
         for line, entries, name in _app_lists(source):
             if name == "INSTALLED_APPS":
-                place = place or (source.shown, line)
+                places.append((len(entries), (source.shown, line)))
             for entry, entry_line in entries:
                 app = entry.split(".apps.")[0]
                 listed.add(app)
                 yield from _check_app(source, entry_line, app)
-    if place is None:
+    if not places:
         return
-    path, line = place
+    # The longest: others add to it on some condition, in a file of their own or for tests.
+    path, line = max(places, key=lambda found: found[0])[1]
     for app, instead in _NEEDED.items():
         if app not in listed:
             yield Finding(path=path, line=line, what=f"INSTALLED_APPS without {app}", instead=instead, severity=Severity.CHANGE)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from django_tasks.operations.migrating.celeryapps import dotted
 from django_tasks.operations.migrating.reading import Source
 
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -21,6 +22,38 @@ class Names:
         """Names that are an app in this line."""
         taken = {name for name, spans in self.others.items() if any(first <= line <= last for first, last in spans)}
         return self.everywhere - taken
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTask:
+    """Lines in which a name is a task: ``self`` in a function that is a task with bind=True, or in a class of tasks."""
+
+    name: str
+    first: int
+    last: int
+
+
+def bound_tasks(source: Source) -> Iterator[BoundTask]:
+    """Find the functions and methods whose first parameter is a task."""
+    for node in source.nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(_binds(decorator) for decorator in node.decorator_list):
+            yield from _bound_task(node)
+        elif isinstance(node, ast.ClassDef) and any(dotted(base).rpartition(".")[2] == "Task" for base in node.bases):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield from _bound_task(method)
+
+
+def _binds(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and any(
+        word.arg == "bind" and isinstance(word.value, ast.Constant) and word.value.value is True for word in decorator.keywords
+    )
+
+
+def _bound_task(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[BoundTask]:
+    parameters = [*function.args.posonlyargs, *function.args.args]
+    if parameters:
+        yield BoundTask(parameters[0].arg, function.lineno, function.end_lineno or function.lineno)
 
 
 def scoped(source: Source, names: frozenset[str], apps: frozenset[ast.AST]) -> Names:

@@ -103,7 +103,8 @@ def _check_text(source: Source, line: int, text: str) -> Iterator[Finding]:
         yield Finding(path=source.shown, line=line, what=f'"{text}"', instead=instead, severity=Severity.LOOK)
     elif "celery" in text and "\n" not in text:
         for ours in translate(text):
-            yield Finding(path=source.shown, line=line, what=f'"{masked(text)}"', instead=ours.instead, severity=Severity.LOOK)
+            severity = Severity.COUNTS if ours.counts else Severity.LOOK
+            yield Finding(path=source.shown, line=line, what=f'"{masked(text)}"', instead=ours.instead, severity=severity)
 
 
 def _is_logger(text: object) -> bool:

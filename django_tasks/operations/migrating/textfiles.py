@@ -7,6 +7,7 @@ from typing import Final
 
 from django_tasks.operations.migrating.commandlines import command_in, translate, words
 from django_tasks.operations.migrating.findings import Finding, Severity, masked
+from django_tasks.operations.migrating.pins import pin_fault
 from django_tasks.operations.migrating.reading import Source, lines_of
 
 #: Lines that one command is looked for over, where it doesn't stand on one.
@@ -14,7 +15,8 @@ _LONGEST: Final = 30
 _PROSE: Final = frozenset({".md", ".rst"})
 _HINT: Final = re.compile(r"celery|CELERY")
 _REQUIREMENT: Final = re.compile(
-    r"""^\s*["']?(celery|django-celery-results|flower|pytest-celery|celery-redbeat|celery-once|celery-singleton|celery-progress|celery-batches|celery-types)"""
+    r"""^\s*["']?(celery|django[-_.]celery[-_.]results|flower|pytest[-_.]celery|opentelemetry[-_.]instrumentation[-_.]celery"""
+    r"""|celery[-_.](?:redbeat|once|singleton|progress|batches|types))"""
     r"""(\[[\w,\s-]*\])?["']?\s*($|[=<>!~;#,@"'])""",
     re.IGNORECASE,
 )
@@ -28,6 +30,7 @@ _PACKAGES: Final = {
     "celery": "django-tasks-engine, with the extras you need: redis, postgres, mysql, sqs; Celery itself comes with django-celery-beat",
     "django-celery-results": "not needed: results are rows of django_tasks' TaskResult",
     "flower": "works with Redis and RabbitMQ: it shows workers and tasks that send events (-E), but can't command workers yet",
+    "opentelemetry-instrumentation-celery": "instruments Celery, and not these workers; write the spans in a MIDDLEWARE",
     "celery-types": "not needed: this package has its types with it",
     "pytest-celery": "remove it: our pytest plugin has the fixtures of celery.contrib.pytest, and leaves them to this one where it is",
 }
@@ -35,9 +38,9 @@ _PACKAGES: Final = {
 
 def check_text(source: Source) -> Iterator[Finding]:
     """Report the command lines and requirements of Celery in a file that is no Python."""
-    if not _HINT.search(source.text) and "flower" not in source.text:
-        return
     is_requirements = _REQUIREMENTS.search(source.shown) is not None
+    if not is_requirements and not _HINT.search(source.text) and "flower" not in source.text:
+        return
     severity = Severity.LOOK if PurePath(source.shown).suffix in _PROSE else Severity.CHANGE
     lines = [line.removesuffix("\r") for line in lines_of(source.text)]
     for number, (shown, command) in _commands(lines):
@@ -45,24 +48,31 @@ def check_text(source: Source) -> Iterator[Finding]:
             if severity is Severity.LOOK and shown in _SERVICES:
                 # In a text for people this is the name of a service.
                 continue
-            yield Finding(path=source.shown, line=number, what=shown, instead=ours.instead, severity=severity)
+            pressing = Severity.COUNTS if ours.counts else severity
+            yield Finding(path=source.shown, line=number, what=shown, instead=ours.instead, severity=pressing)
     for number, line in enumerate(lines, 1):
-        instead = _required(line) if is_requirements else ""
-        if instead:
-            yield Finding(path=source.shown, line=number, what=line.strip().rstrip(","), instead=instead, severity=Severity.LOOK)
+        told = _required(line) if is_requirements else None
+        if told is not None:
+            yield Finding(path=source.shown, line=number, what=line.strip().rstrip(","), instead=told[1], severity=told[0])
         if "celery.contrib.pytest" in line:
             instead = "remove it: our pytest plugin is loaded by itself and has the same fixtures"
             yield Finding(path=source.shown, line=number, what=line.strip(), instead=instead, severity=Severity.CHANGE)
 
 
-def _required(line: str) -> str:
-    """Say what becomes of a line of requirements, if it names Celery or a package around it."""
+def _required(line: str) -> tuple[Severity, str] | None:
+    """Say what becomes of a line of requirements, if it names Celery, a package around it, or what can't be installed beside ours."""
+    pinned = pin_fault(line)
+    if pinned:
+        return Severity.CHANGE, pinned
     found = _REQUIREMENT.match(line)
     if found:
-        return _PACKAGES.get(found.group(1).lower(), "made for Celery; see the page «Moving from Celery» for what takes its place")
+        name = re.sub(r"[-_.]+", "-", found.group(1)).lower()
+        default = "made for Celery; see the page «Moving from Celery» for what takes its place"
+        return Severity.LOOK, _PACKAGES.get(name, default)
     if _EXTRA.match(line):
-        return "its extra celery watches Celery, and not these workers; see the page «Moving from Celery» for what takes its place"
-    return ""
+        watches = "its extra celery watches Celery, and not these workers; see the page «Moving from Celery» for what takes its place"
+        return Severity.LOOK, watches
+    return None
 
 
 def _commands(lines: list[str]) -> Iterator[tuple[int, tuple[str, str]]]:

@@ -73,7 +73,8 @@ def check_settings(source: Source, namespaces: Namespaces) -> Iterator[Finding]:
             found = name.upper(), f'DJANGO_TASKS["{name.upper()}"]: Celery read it without a prefix, which counts for nothing here'
         if found is not None:
             instead, severity = judge(found[0], value)
-            if found[1]:
+            option = OPTIONS.get(found[0])
+            if found[1] and (option is None or option.effective):
                 instead, severity = found[1], Severity.CHANGE
             yield Finding(path=source.shown, line=line, what=_shown(name, value), instead=instead, severity=severity)
         elif name.startswith(_OTHERS):

@@ -21,7 +21,7 @@ from tests.unit.migrating.projects import findings
         ("celery -A proj -b redis://:pw@h worker", "python manage.py runworker; -b …: set BROKER_URL"),
         ("celery -A proj worker --frobnicate", "python manage.py runworker; --frobnicate: not known"),
         ("${CELERY_BIN} -A $APP multi start $NODES", "no counterpart: one service for each worker"),
-        ("celery -A proj flower", "Flower stays as it is"),
+        ("celery -A proj flower", "celery --broker $BROKER_URL flower; Flower stays"),
         ("celery -A proj events --dump -l info", "python manage.py tasks events --dump; -l info: not needed"),
         ("celeryd -c 3", "python manage.py runworker -c 3"),
         ("celery -A p worker -P ${POOL}", "python manage.py runworker -P ${POOL}; ${POOL} must be"),

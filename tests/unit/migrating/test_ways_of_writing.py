@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.core.management import load_command_class
 
 from django_tasks.operations.migrating import check_project
 from tests.unit.migrating.projects import CHANGE, COUNTS, LOOK, findings, run, said, write
@@ -282,3 +283,128 @@ def third():
         (9, CHANGE, "apply_async(correlation_id=…)"),
     ]
     assert ours[1][3] == "raises TypeError here: there is no option 'max_retry'; did you mean 'max_retries'?"
+
+
+@pytest.mark.parametrize(
+    ("making", "app"),
+    [
+        ("from celery import Celery\ndef make():\n    made = Celery()\n    return made\napp = make()\n", "app"),
+        ("from celery import Celery\ndef make():\n    return Celery()\napp = make()\n", "app"),
+        ("import celery\napp: celery.Celery = celery.Celery[Any]('proj')\n", "app"),
+        ("from celery import Celery\nclass Own(Celery[Any]): ...\nqueue = Own()\n", "queue"),
+    ],
+)
+def test_an_app_is_an_app_however_it_is_made(tmp_path, making, app):
+    """By a function of the project, and as celery-types writes it."""
+    files = {"proj/celery.py": making, "shop/some.py": f"from proj.celery import {app}\n{app}.amqp.queues\n"}
+    assert (2, CHANGE, f"{app}.amqp.queues") in [one[:3] for one in findings(tmp_path, files)]
+
+
+def test_a_moved_project_has_nothing_to_change_and_its_app_is_followed(tmp_path):
+    """The module that the guide recommends hands on ours: importing it is right, and what our app has not is found."""
+    files = {
+        "manage.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'proj.settings')\n",
+        "proj/settings.py": (
+            "INSTALLED_APPS = ['django_celery_beat', 'django_tasks']\nCELERY_BROKER_URL = 'redis://'\nCELERY_TASK_DEFAULT_QUEUE = 'q'\n"
+        ),
+        "proj/celery.py": "import os\nfrom django_tasks import app\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'proj.settings')\n",
+        "proj/__init__.py": "from .celery import app as celery_app\n__all__ = ('celery_app',)\n",
+        "shop/tasks.py": "from proj import celery_app\n@celery_app.task(bind=True)\ndef one(self):\n    self.app.conf\n    self.retry()\n",
+        "requirements.txt": "django-tasks-engine\nDjango~=5.2\nredis==5.2.1\ndjango-celery-beat>=2.8\nflower==2.0.1\n",
+        "Procfile": "web: gunicorn proj\nw: python manage.py runworker\nf: celery --broker=$BROKER_URL flower --port=5555\n",
+    }
+    assert [one for one in findings(tmp_path, files) if one[1] is CHANGE] == []
+    files["shop/tasks.py"] += "    celery_app.amqp\n    self.app.amqp.queues\n"
+    assert [one[:3] for one in findings(tmp_path, files) if one[1] is CHANGE] == [
+        (6, CHANGE, "celery_app.amqp"),
+        (7, CHANGE, "self.app.amqp.queues"),
+    ]
+
+
+def test_workers_with_settings_of_their_own_are_told(tmp_path):
+    """Ours are started by manage.py: site and workers would be on different brokers."""
+    files = {
+        "manage.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'proj.settings')\n",
+        "work/celery.py": "import os\nfrom celery import Celery\nos.environ['DJANGO_SETTINGS_MODULE'] = 'work.settings'\napp = Celery()\n",
+        "same/celery.py": (
+            "import os\nfrom celery import Celery\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'proj.settings')\na = Celery()\n"
+        ),
+    }
+    found = [(one[0], one[1], one[3]) for one in findings(tmp_path, files) if "DJANGO_SETTINGS_MODULE" in one[2]]
+    assert [one[:2] for one in found] == [(3, CHANGE)]
+    assert "with proj.settings: move what only work.settings has" in found[0][2]
+
+
+def test_installed_apps_are_told_where_they_are_and_not_where_they_are_extended(tmp_path):
+    """A file that comes first adds to them on a condition."""
+    files = {
+        "proj/dev.py": "from .main import *\nif DEBUG:\n    INSTALLED_APPS += ['debug_toolbar']\n",
+        "proj/main.py": "INSTALLED_APPS = ['a', 'b']\n",
+    }
+    report = check_project([write(tmp_path, files)])
+    assert {one.path.rpartition("/")[2] for one in report.findings if "INSTALLED_APPS without" in one.what} == {"main.py"}
+
+
+@pytest.mark.parametrize(
+    ("line", "severity"),
+    [
+        ("django-celery-beat==2.8.1", CHANGE), ("django_celery_beat~=2.8.0", CHANGE), ("django-celery-beat~=2.8", None),
+        ("redis<5", CHANGE), ("redis[hiredis]>=4,<6", None), ('    "redis>=4.6.0,<5",', CHANGE), ('redis = "^4.5"', CHANGE),
+        ('redis = {version = "~4.6", extras = ["hiredis"]}', CHANGE), ("redis==5.0.0", None), ("redis", None), ("redis-py-cluster<5", None),
+        ("Django==4.2.*", CHANGE), ("django>=4.2,<6", None), ("django>=6.1", CHANGE), ("django<5.2.0", CHANGE), ("kombu==5.5.4", CHANGE),
+        ("django_celery_results==2.5", LOOK), ("opentelemetry-instrumentation-celery==0.45b0", LOOK),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_installed_beside_us_is_named(tmp_path, line, severity):
+    """By its specifier, as pip, Poetry and Pipenv write it."""
+    assert [told for told, _ in said(tmp_path, f"{line}\n", "requirements.txt")] == ([] if severity is None else [severity])
+
+
+@pytest.mark.parametrize(
+    ("line", "severity", "instead"),
+    [
+        ("f: celery -A proj flower --port=1", CHANGE, "celery --broker $BROKER_URL flower --port=1"),
+        ("f: celery --app=proj -b redis://:secret@h flower", CHANGE, "celery -b $BROKER_URL flower"),
+        ("f: celery --app proj --broker=$URL flower -l info", CHANGE, "celery --broker $URL flower -l info"),
+        ("f: flower -A proj --port=1", CHANGE, "celery --broker $BROKER_URL flower --port=1"),
+        ("f: celery --broker=$URL flower", COUNTS, "Flower stays"),
+        ("f: celery flower", COUNTS, "Flower stays"),
+        ("f: flower --port=1", COUNTS, "Flower stays"),
+    ],
+)
+def test_flowers_line_can_be_done(tmp_path, line, severity, instead):
+    """It stays; an app of Celery's is what it can't have any more."""
+    [(told, answer)] = said(tmp_path, f"{line}\n", "Procfile")
+    assert told is severity
+    assert answer.startswith(instead)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("proj/settings.py", "CELERY_ENABLE_UTC = True\n"),
+        ("proj/celery.py", "from django_tasks import app\napp.conf.enable_utc = True\n"),
+        ("proj/celeryconfig.py", "enable_utc = True\n"),
+    ],
+)
+def test_one_setting_has_one_answer_wherever_it_stands(tmp_path, name, text):
+    """No effect is no effect."""
+    files = {"other/celery.py": "from celery import Celery\na = Celery()\na.config_from_object('proj.celeryconfig')\n", name: text}
+    found = [one for one in check_project([write(tmp_path, files)]).findings if "utc" in one.what.lower()]
+    assert [one.severity for one in found] == [LOOK]
+    assert "no effect" in found[0].instead
+
+
+def test_an_empty_patch_is_said_to_be_one(tmp_path, capsys):
+    """It is for `git apply --allow-empty`."""
+    assert run("--diff", str(write(tmp_path, {"shop/some.py": "x = 1\n"}))) == (0, "")
+    assert "there is no patch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--settings=tests.settings", "--pythonpath=.", "--no-color", "--traceback"])
+def test_options_of_django_may_stand_behind_the_subcommand(tmp_path, option):
+    """As they may behind any command of Django's."""
+    write(tmp_path, {"some.py": "x = 1\n"})
+    parser = load_command_class("django_tasks", "tasks").create_parser("manage.py", "tasks")
+    assert parser.parse_args(["migrate_from_celery", "--check", option, str(tmp_path)]).paths == [str(tmp_path)]
+    assert parser.parse_args(["queues", option]).subcommand == "queues"
