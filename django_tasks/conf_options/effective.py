@@ -74,6 +74,11 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "WORKER_PREFETCH_MULTIPLIER": count(0, "Messages held a slot; 0 holds what can be done in WORKER_PREFETCH_WINDOW."),
         "WORKER_PREFETCH_WINDOW": duration(0.1, "Seconds of work that a worker process claims in advance."),
         "WORKER_LEASE": duration(60.0, "Seconds after which what a silent worker holds is given to others.", at_least=1),
+        "WORKER_PROC_ALIVE_TIMEOUT": duration(
+            60.0,
+            "Seconds that a worker process has, from its start until it asks the broker for the first time; then it is replaced.",
+            at_least=1,
+        ),
         "WORKER_MAX_TASKS_PER_CHILD": count(None, "Tasks after which a worker process is replaced.", at_least=1),
         "WORKER_MAX_MEMORY_PER_CHILD": count(None, "Resident memory in KiB after which a worker process is replaced.", at_least=1),
         "WORKER_SEND_TASK_EVENTS": flag(False, "Tell monitors what happens to tasks, as -E does."),

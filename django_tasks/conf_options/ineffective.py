@@ -126,7 +126,6 @@ _GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
             "WORKER_LOST_WAIT": 10.0,
             "WORKER_POOL_PUTLOCKS": True,
             "WORKER_POOL_START_METHOD": "fork",
-            "WORKER_PROC_ALIVE_TIMEOUT": 4.0,
         },
     ),
 )

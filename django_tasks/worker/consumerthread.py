@@ -110,7 +110,7 @@ class ConsumerThread(threading.Thread):
     def run(self) -> None:
         """Turn until there is nothing left to do."""
         # The first stamp: a consumer that never comes back from its first call must be noticed, too.
-        self._block.fetched(clock.monotonic(), 0)
+        self._block.beginning(clock.monotonic())
         try:
             self._learn_revocations()
             while not self._finished():

@@ -35,6 +35,8 @@ class WorkerOptions:
     prefetch_window: float = 0.1
     lease: float = 60.0
     heartbeat: float = 5.0
+    #: Seconds until the first fetch of a process.
+    start_timeout: float = 60.0
     shutdown_timeout: float | None = None
     drain: bool = False
     beat: bool = False

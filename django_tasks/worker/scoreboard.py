@@ -113,7 +113,17 @@ class Block:
     @property
     def finished(self) -> int:
         """How many tasks the child has finished."""
-        return int(_HEAD.unpack_from(self._memory, self._offset)[1])
+        return max(0, int(_HEAD.unpack_from(self._memory, self._offset)[1]))
+
+    def beginning(self, now: float) -> None:
+        """Note that the child is about to ask the broker for the first time."""
+        self.fetched(now, -1)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has come back from its first call of the broker."""
+        last_fetch, finished = _HEAD.unpack_from(self._memory, self._offset)
+        return bool(last_fetch) and finished >= 0
 
     def leave(self, end: End) -> None:
         """Note why this child ends."""

@@ -62,4 +62,7 @@ class SoloWorker:
             os._exit(1)
         self.wants_restart = number == signal.SIGHUP
         logger.info("Warm shutdown: what runs is finished, the rest is given back. Signal again to stop at once.")
+        if self._child.consumer.ident is None:
+            # Whatever it does before it begins to consume need not be waited for.
+            raise SystemExit(0)
         self._child.consumer.command({"do": "stop"})

@@ -31,6 +31,8 @@ logger = logging.getLogger("django_tasks.worker")
 LOOK: Final = (0.1, 1.0)
 #: Seconds that the other tasks of a child have when one of them has passed its hard limit.
 GRACE: Final = 10.0
+#: Seconds that a child has to come back from its first call of the broker when it has been told to stop.
+START_GRACE: Final = 5.0
 #: A child that ends sooner than this after its start (seconds) is replaced with a growing delay.
 TOO_SOON: Final = 1.0
 MOST_DELAY: Final = 30.0
@@ -59,6 +61,8 @@ class Supervisor:
         self._unburied: dict[str, dict[str, Any]] = {}
         self._standing: dict[str, dict[str, Any]] = {}
         self._kill_at: dict[int, float] = {}
+        #: Those of them that had not begun to work when they were told to stop.
+        self._starting: set[int] = set()
         self._drained: set[int] = set()
         self._watchdogs: dict[int, Watchdog] = {}
         self._status = 0
@@ -162,6 +166,7 @@ class Supervisor:
             if process.pid == pid:
                 del self._children[index]
                 self._kill_at.pop(index, None)
+                self._starting.discard(index)
                 self._watchdogs.pop(pid, None)
                 process.channel.close()
                 self._after(index, process, status)
@@ -174,7 +179,8 @@ class Supervisor:
         elif end is End.UNREACHABLE:
             self._end_without_broker()
         elif end is End.LOST or status:
-            logger.error("Child process %d died (%s)", process.pid, describe(status))
+            if not process.silent:
+                logger.error("Child process %d died (%s)", process.pid, describe(status))
             self._slow_down(process)
         else:
             self._failures = 0
@@ -270,6 +276,9 @@ class Supervisor:
                     logger.error("Task [%s] has passed its hard time limit; its process %d is killed", line.task_id, process.pid)
                     process.blamed[line.task_id] = OVERDUE
                     self._end_child(index, process, now)
+            if index in self._starting and block.has_begun:
+                self._starting.discard(index)
+                self._kill_at.pop(index, None)
             if now >= self._kill_at.get(index, now + 1) or (index in self._kill_at and process.runs_only_blamed(block)):
                 self._kill(process)
             self._notice_silence(process, block, now)
@@ -292,7 +301,22 @@ class Supervisor:
                 else:
                     process.channel.send({"do": "cancel", "task_id": task_id})
 
+    def _notice_late_start(self, process: Process, now: float) -> None:
+        # It has not begun to consume, so there is nothing to wait for.
+        if now - process.born > self._options.start_timeout and not process.silent:
+            process.silent = True
+            logger.error(
+                "Process %d has not begun to work within %gs of its start (WORKER_PROC_ALIVE_TIMEOUT): it is killed and replaced. It may "
+                "hang in a receiver of worker_process_init, or wait for a server",
+                process.pid,
+                self._options.start_timeout,
+            )
+            self._kill(process)
+
     def _notice_silence(self, process: Process, block: Block, now: float) -> None:
+        if not block.has_begun:
+            self._notice_late_start(process, now)
+            return
         watchdog = self._watchdogs.setdefault(process.pid, Watchdog(patience(self._options.lease)))
         match watchdog.look(now, block.last_fetch, block.running()):
             case Sign.STUCK:
@@ -333,8 +357,16 @@ class Supervisor:
         logger.info("Warm shutdown: what runs is finished, the rest is given back. Signal again to stop at once.")
         if self._options.shutdown_timeout is not None:
             self._deadline = clock.monotonic() + self._options.shutdown_timeout
-        for process in self._children.values():
+        for index, process in self._children.items():
             process.channel.send({"do": "stop"})
+            block = self._scoreboard[index]
+            if not block.last_fetch:
+                # It can't hear that yet, and may hang. It has nothing that could be lost.
+                process.silent = True
+                self._kill(process)
+            elif not block.has_begun:
+                self._starting.add(index)
+                self._kill_at[index] = clock.monotonic() + START_GRACE
 
     def _resize(self, more: int) -> None:
         if self._options.pool != "prefork":

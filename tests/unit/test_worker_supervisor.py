@@ -1,11 +1,13 @@
 """What a supervisor passes on, without any process."""
 
+import os
 import signal
 import threading
 from typing import Any
 
 import pytest
 
+from django_tasks import clock
 from django_tasks.messages import TaskMessage
 from django_tasks.worker.consumerthread import ConsumerThread
 from django_tasks.worker.options import WorkerOptions
@@ -64,5 +66,35 @@ def test_a_death_counts_for_what_was_in_hand(revoked: RevokedTasks, hand: Hand, 
     block.leave(end)
     supervisor._after(0, Process(1000, "c", ours), status)
     assert supervisor._unburied["c"]["started"] == counted
+    for channel in (ours, theirs):
+        channel.close()
+
+
+@pytest.mark.parametrize(
+    ("stage", "killed_when_late", "killed_at_stop"),
+    [("forked", True, True), ("asking", True, False), ("working", False, False)],
+)
+def test_a_process_that_does_not_begin_is_replaced(
+    revoked: RevokedTasks, monkeypatch: pytest.MonkeyPatch, stage: str, killed_when_late: bool, killed_at_stop: bool
+) -> None:
+    """Whether it hangs in a receiver or in its first call of the broker; and SIGTERM does not wait for it."""
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(pid))
+    supervisor = Supervisor(WorkerOptions(name="w@h", queues=("q",), start_timeout=30), rates=RateLimits([]), revoked=revoked)
+    ours, theirs = Channel.pair()
+    block = supervisor._scoreboard[0]
+    now = clock.monotonic()
+    if stage == "asking":
+        block.beginning(now - 40)
+    if stage == "working":
+        block.fetched(now, 0)
+    process = supervisor._children[0] = Process(1000, "c", ours, born=now - 29)
+    supervisor._enforce_limits()
+    supervisor._begin_warm()
+    assert killed == [1000] * killed_at_stop
+    process.silent = False
+    process.born -= 2
+    supervisor._enforce_limits()
+    assert (1000 in killed) == (killed_when_late or killed_at_stop)
     for channel in (ours, theirs):
         channel.close()

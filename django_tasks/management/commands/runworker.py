@@ -104,6 +104,7 @@ class Command(BaseCommand):
             else options["prefetch_multiplier"],
             prefetch_window=settings.WORKER_PREFETCH_WINDOW,
             lease=settings.WORKER_LEASE,
+            start_timeout=settings.WORKER_PROC_ALIVE_TIMEOUT,
             heartbeat=settings.WORKER_HEARTBEAT,
             shutdown_timeout=settings.WORKER_SHUTDOWN_TIMEOUT,
             drain=options["drain"],
