@@ -340,21 +340,21 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
             queue=envelope.queue,
             exchange=envelope.exchange,
             routing_key=envelope.routing_key,
-            priority=properties.get("priority"),
+            priority=_priority(properties.get("priority")),
             eta=None if eta is None else clock.parse_iso(eta),
             expires=None if expires is None else clock.parse_iso(expires),
-            retries=int(get("retries") or 0),
+            retries=_count("retries", int(get("retries") or 0)),
             root_id=None if (root_id := get("root_id")) is None else _text(root_id),
             parent_id=None if (parent_id := get("parent_id")) is None else _text(parent_id),
             group=None if (group := get("group")) is None else _text(group),
-            group_index=get("group_index"),
+            group_index=None if (index := get("group_index")) is None else _count("group_index", index),
             time_limit=time_limit,
             soft_time_limit=soft_time_limit,
             ignore_result=None if (ignored := get("ignore_result")) is None else bool(ignored),
             shadow=get("shadow"),
             reply_to=properties.get("reply_to") or None,
             origin=get("origin"),
-            replaced_task_nesting=get("replaced_task_nesting") or 0,
+            replaced_task_nesting=_count("replaced_task_nesting", get("replaced_task_nesting") or 0),
             stamped_headers=get("stamped_headers"),
             stamps=get("stamps") or NOTHING,
             argsrepr=get("argsrepr"),
@@ -370,12 +370,32 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
 
 
 _NO_LIMITS: Final = (None, None)
+#: Largest number that counts something: tables have 32 bits for it.
+_MOST: Final = 2**31 - 1
+_LOWEST_PRIORITY: Final = -100
+_HIGHEST_PRIORITY: Final = 255
 
 
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise TypeError(f"names and ids must be text, not {value!r}")
+    if not value.isascii():
+        # Half a surrogate pair: brokers, databases and result stores have no bytes for it.
+        value.encode()
     return value
+
+
+def _count(name: str, value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value <= _MOST:
+        raise TypeError(f"{name} must be a whole number from 0 to {_MOST}, not {value!r}")
+    return value
+
+
+def _priority(said: Any) -> int | None:
+    # Some brokers carry what the sender wrote; what can't be one counts as none, and large ones as the largest.
+    if type(said) is int or (isinstance(said, float) and isfinite(said)):
+        return min(max(int(said), _LOWEST_PRIORITY), _HIGHEST_PRIORITY)
+    return None
 
 
 def _check_stamps(names: Any, stamps: Any) -> None:
@@ -386,8 +406,8 @@ def _check_stamps(names: Any, stamps: Any) -> None:
 def _check_limits(*limits: Any) -> None:
     # A limit that can't be reckoned with would end the process that runs the task, and the next one that gets it.
     for limit in limits:
-        if limit is not None and not (isinstance(limit, int | float) and isfinite(limit)):
-            raise TypeError(f"timelimit must be two numbers, not {limits!r}")
+        if limit is not None and not (isinstance(limit, int | float) and isfinite(limit) and limit >= 0):
+            raise TypeError(f"timelimit must be two numbers of seconds, 0 or more, not {limits!r}")
 
 
 def _local(moment: Any) -> Any:

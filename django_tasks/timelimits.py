@@ -23,16 +23,18 @@ _AGAIN: Final = 0.0005
 _NEVER: Final = float("inf")
 #: Seconds after which an alarm is not just on its way.
 _LATE: Final = 0.05
+#: Seconds, some thirty years, beyond which a limit is none: timers of the system can't be set much further.
+_LONGEST: Final = 1e9
 _HAS_ALARM: Final = hasattr(signal, "setitimer")
 
 
 def soft_limit(seconds: float | None) -> AbstractContextManager[Any]:
-    """Raise SoftTimeLimitExceeded in the block when it has run for ``seconds``; None and 0 set no limit.
+    """Raise SoftTimeLimitExceeded in the block when it has run for ``seconds``; None, 0 and what is longer than thirty years set no limit.
 
     The block may catch it, to clean up, and is not disturbed again. Limits nest, and a block that ends in time leaves
     nothing behind that could be raised later.
     """
-    if not seconds:
+    if not seconds or seconds > _LONGEST:
         return _NO_LIMIT
     if _HAS_ALARM and threading.get_ident() == threading.main_thread().ident:
         return _AlarmLimit(seconds)

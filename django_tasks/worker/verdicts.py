@@ -3,6 +3,7 @@
 import logging
 import traceback
 from dataclasses import replace
+from typing import Any
 
 from django_tasks import signals, states
 from django_tasks.conf import settings
@@ -84,11 +85,18 @@ def _unreadable(verdict: Verdict, hostname: str) -> Outcome:
     )
     signals.task_rejected.send(hostname, message=verdict.delivery, exc=verdict.error)
     request = Request(
-        message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue, group=group if isinstance(group, str) else None),
+        message=TaskMessage(id=task_id, task=name, queue=verdict.delivery.queue, group=group if _has_bytes(group) else None),
         delivery=verdict.delivery,
         hostname=hostname,
     )
     error = verdict.error or RuntimeError(verdict.answer.value)
     settlement = Settlement(verdict.delivery, Disposition.DEAD, reason=verdict.answer.value)
-    # Without an id nobody can ask for the result.
-    return replace(failure(request, error, None), settlement=settlement, store=bool(task_id))
+    # Without an id that can be written nobody can ask for the result.
+    return replace(failure(request, error, None), settlement=settlement, store=bool(task_id) and _has_bytes(task_id))
+
+
+def _has_bytes(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and text.encode() is not None
+    except UnicodeEncodeError:
+        return False

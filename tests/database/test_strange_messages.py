@@ -18,9 +18,11 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "post
 
 #: Values of every kind that JSON has.
 ODD: list[Any] = [
-    *(5, 0, -1, 10**30, True, 1.5, 1e400, "x", "", "y" * 300, "\ud800", "\0"),
+    *(5, 0, -1, 10**30, True, 1.5, 1e400, -1e400, float("nan"), 9.3e9, "x", "", "y" * 300, "\ud800", "\0"),
     *([], [1], ["a"], [["a"]], [{"a": 1}], {}, {"a": 1}, {"a": {"b": []}}, None),
 ]
+#: Half a pair in an id of usual length, and times that no timer can be set to.
+ODD += ["0\ud800" * 18, [9.3e9, 9.3e9], [-1, -1], [None, 1e300], [float("nan"), None]]
 HEADERS = [*sorted(_PROTOCOL), "compression", "x-hidden-arguments", "x-lifted-revocation", "x-unknown-since", "periodic_task_name"]
 #: What may stand where a signature belongs.
 SIGNATURES: list[Any] = [

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from django_tasks.brokers.kombu import frames
 from django_tasks.brokers.kombu.codec import read_properties, read_table, write_properties, write_table
 from django_tasks.brokers.kombu.wire import _TCP
+from django_tasks.exceptions import EncodeError
 
 NAMES = st.text(max_size=40)
 SIMPLE = (
@@ -96,6 +97,12 @@ def test_a_type_that_nobody_knows_is_py_amqps_error() -> None:
         read_table(b"\x00\x00\x00\x03\x01k?", 0)
     with pytest.raises(FrameSyntaxError):
         write_table({"key": object()})
+
+
+def test_a_number_that_is_too_large() -> None:
+    """It must be an error that shows it, and none of the connection's, after which publishing is tried again."""
+    with pytest.raises(EncodeError, match="number in the headers"):
+        write_table({"a": 10**30})
 
 
 def test_subclasses_travel_as_what_they_are() -> None:

@@ -313,3 +313,13 @@ def test_which_servers_share_a_window(channel: Channel, version: str, shared: bo
     """RabbitMQ 4 knows no count for a whole channel."""
     opened(channel, version).widen(7, waiting=0, outstanding=0)
     assert channel.heard()[0] == ("shared" if shared else "each", 7)
+
+
+@pytest.mark.parametrize("task_id", ["\ud800", "0\ud800" * 40, "a\0b", "é" * 30, "y" * 300])
+def test_every_id_has_a_key_that_a_row_can_have(task_id):
+    """A redelivered message is counted in a row by its key, whatever its id: half a surrogate pair stopped the queue."""
+    key = task_key({"id": task_id}, {})
+    assert key.encode()
+    assert key.isprintable()
+    assert len(key) <= 42
+    assert key == task_key({"id": task_id}, {})

@@ -257,7 +257,9 @@ def test_a_body_that_is_no_call_is_invalid(body):
         {"timelimit": 5},
         {"timelimit": ["x", None]},
         {"timelimit": [None, []]},
-        {"retries": "many"},
+        *({"timelimit": [limit, None]} for limit in (-1, float("nan"), float("-inf"))),
+        *({name: number} for name in ("retries", "group_index", "replaced_task_nesting") for number in ("many", -1, 10**30, float("inf"))),
+        *({name: "0\ud800"} for name in ("id", "task", "root_id", "parent_id", "group")),
     ],
     ids=repr,
 )

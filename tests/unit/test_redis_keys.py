@@ -44,6 +44,7 @@ def test_priorities_are_read_back_on_one_scale():
     assert [OURS.priority(label, said) for label, said in (("+4", 4), ("", 0), ("", 2), ("3", 5), ("9", None), ("6", "x"))] == [
         *(4, 0, 0, -5, -9, -6)
     ]
+    assert [OURS.priority("3", odd) for odd in (float("inf"), float("nan"), 10**30, -1e300)] == [-3, -3, -255, -3]
     assert CELERYS.priority("3", 5) == 5
 
 

@@ -6,11 +6,12 @@ content types) decoded and encoded once. What is rare is left to py-amqp itself.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from struct import Struct
+from struct import Struct, error
 from typing import Any, Final
 
 from amqp.serialization import dumps, loads
 
+from django_tasks.exceptions import EncodeError
 from django_tasks.layered import MOST_SHARED, Shared, layers
 
 #: Names that are remembered; whatever comes beyond is worked out each time.
@@ -181,14 +182,24 @@ _ANY_AFTER: Final = 0x07FC
 
 
 def write_table(table: Mapping[str, Any]) -> bytes:
-    """Return the table with its size in front. Raises py-amqp's FrameSyntaxError for a value that AMQP has no type for."""
+    """Return the table with its size in front.
+
+    Raises EncodeError for a number that is too large, and py-amqp's FrameSyntaxError for a value that AMQP has no type for.
+    """
     shared, own = layers(table)
     try:
         data = _written_once(shared) + _written(own)
-    except (_Foreign, UnicodeEncodeError):
-        raw: bytes = dumps("F", [dict(table)])
-        return raw
+    except (_Foreign, UnicodeEncodeError, error):
+        return _by_py_amqp(table)
     return _SIZE(len(data)) + data
+
+
+def _by_py_amqp(table: Mapping[str, Any]) -> bytes:
+    try:
+        raw: bytes = dumps("F", [dict(table)])
+    except error as problem:
+        raise EncodeError(f"AMQP has no type for a number in the headers: {problem}; they are {repr(dict(table))[:200]}") from problem
+    return raw
 
 
 @lru_cache(maxsize=MOST_SHARED)

@@ -87,7 +87,10 @@ def task_key(headers: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
     task_id = headers.get("id") or properties.get("correlation_id")
     if not isinstance(task_id, str):
         return ""
-    return task_id if len(task_id) <= _LONGEST_KEY else "#" + hashlib.sha1(task_id.encode(), usedforsecurity=False).hexdigest()
+    if len(task_id) <= _LONGEST_KEY and task_id.isprintable():
+        return task_id
+    # Rows are found by it: no database has bytes for half a surrogate pair, and PostgreSQL none for NUL.
+    return "#" + hashlib.sha1(task_id.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def key_of_tag(tag: str) -> str:

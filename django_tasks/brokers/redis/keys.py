@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import isfinite
 from typing import Final
 
 from django_tasks.brokers.redis.bindings import Binding
@@ -10,6 +11,8 @@ from django_tasks.brokers.redis.bindings import Binding
 #: Larger priorities than this one, and smaller ones than 0 less it, count as the last.
 TOP: Final = 9
 _OWN: Final = "+"
+#: Larger numbers that a sender may have written are cut.
+_LARGEST: Final = 255
 #: Beginnings of keys that are no queues: kombu's tables, what this broker keeps, and results, which may lie in the same database.
 _TAKEN: Final = (
     *("_kombu.binding.", "_kombu.binding_permanent.", "_django_tasks."),
@@ -126,7 +129,7 @@ class Keys:
 
     def priority(self, label: str, said: object) -> int:
         """Tell a message's priority, on the scale of this broker, from its list and from what its properties say."""
-        number = int(said) if isinstance(said, int | float) else 0
+        number = min(max(int(said), -_LARGEST), _LARGEST) if isinstance(said, int | float) and isfinite(said) else 0
         if self.celery_order:
             return number
         if label.startswith(_OWN):

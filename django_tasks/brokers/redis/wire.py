@@ -22,7 +22,9 @@ UNREADABLE: Final = "application/x-unreadable"
 #: Said anew of each publishing, and of each delivery.
 _OF_A_PUBLISHING: Final = frozenset({"body_encoding", "delivery_tag"})
 _OF_A_DELIVERY: Final = frozenset({DELIVERY_COUNT, "redelivered"})
-_BROKEN: Final = (ValueError, TypeError, KeyError, AttributeError, Base64Error, RecursionError)
+#: Nothing is handed out as often: a larger number is somebody's invention.
+_MOST_COUNTED: Final = 1_000_000
+_BROKEN: Final = (ValueError, TypeError, KeyError, AttributeError, Base64Error, RecursionError, OverflowError)
 
 
 @quick
@@ -140,7 +142,7 @@ def _plain(body: Any) -> bytes:
 def _earlier(headers: Mapping[str, Any], info: Mapping[str, Any]) -> int:
     count = headers.get(DELIVERY_COUNT)
     if isinstance(count, int):
-        return count
+        return min(max(count, 0), _MOST_COUNTED)
     # kombu only says that it was handed out before.
     return 1 if headers.get("redelivered") or info.get("redelivered") else 0
 
