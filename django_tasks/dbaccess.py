@@ -1,7 +1,9 @@
 """The calling thread's database connection: what may be done with it, and what its errors mean to a user."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
@@ -10,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerRefused
 
 R = TypeVar("R")
 
@@ -19,6 +21,39 @@ _TRANSIENT_CODES: Final = frozenset({1213, 1205, 1020})
 _TRIES: Final = 6
 #: Rows of one DELETE.
 _CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a database goes on refusing until someone mends it: how each kind of database says so, and what mends it."""
+
+    mend: str
+    states: frozenset[str] = frozenset()  #: PostgreSQL's SQLSTATE
+    codes: frozenset[int] = frozenset()  #: MySQL's and MariaDB's numbers
+    words: tuple[str, ...] = ()  #: patterns of SQLite's texts, and of PostgreSQL's before there is a connection
+
+
+#: The first that fits counts.
+_REFUSALS: Final = (
+    Refusal(
+        "Run 'manage.py migrate' on it.",
+        frozenset({"42P01", "42703", "3F000"}),
+        frozenset({1054, 1109, 1146}),
+        ("no such table", "no such column", "has no column named"),
+    ),
+    Refusal(
+        "Correct USER and PASSWORD in DATABASES, or the user's rights on the server.",
+        frozenset({"28000", "28P01", "42501"}),
+        frozenset({1044, 1045, 1142, 1698}),
+        ("password authentication failed", "no pg_hba.conf entry", "no password supplied", 'role "[^"]*" does not exist'),
+    ),
+    Refusal(
+        "Create it, or correct its NAME in DATABASES.",
+        frozenset({"3D000"}),
+        frozenset({1049}),
+        ("unable to open database file", "file is not a database", 'database "[^"]*" does not exist'),
+    ),
+)
 
 
 def check_alias(alias: str) -> None:
@@ -44,9 +79,8 @@ def reaching(alias: str, doing: str) -> Iterator[BaseDatabaseWrapper]:
         raise
     except (DatabaseError, InterfaceError) as error:
         close_if_broken(connection)
-        raise OperationalError(
-            f"{doing} failed on the database {alias!r}: {str(error).strip() or type(error).__name__}.{_hint(error)}"
-        ) from error
+        kind = OperationalError if refusal_of(error) is None else ServerRefused
+        raise kind(f"{doing} failed on the database {alias!r}: {in_words(error)}") from error
 
 
 def close_if_broken(connection: BaseDatabaseWrapper) -> None:
@@ -116,10 +150,27 @@ def has_code(error: DatabaseError, codes: frozenset[int]) -> bool:
     return bool(error.args) and error.args[0] in codes
 
 
-def _hint(error: Exception) -> str:
-    text = str(error)
-    if any(words in text for words in ("no such table", "doesn't exist", "does not exist")):
-        return " Has 'manage.py migrate' been run on it?"
-    if "locked" in text:
-        return " Another process holds the file's write lock; the database's OPTIONS['timeout'] says how long to wait for it."
-    return ""
+def refusal_of(error: BaseException) -> Refusal | None:
+    """Return what the database refuses for good, or None: it may be away, busy or restarting, and is worth another try."""
+    if not isinstance(error, DatabaseError | InterfaceError):
+        return None
+    state, code, text = getattr(error.__cause__, "sqlstate", None), error.args[0] if error.args else None, str(error)
+    for refusal in _REFUSALS:
+        if state in refusal.states or code in refusal.codes or any(re.search(words, text) for words in refusal.words):
+            return refusal
+    return None
+
+
+def in_words(error: BaseException) -> str:
+    """Say in one line what a database's error means and what mends it, without the statement that it was about."""
+    # MySQL's errors are a number and a text.
+    text = str(error.args[1] if len(error.args) > 1 and isinstance(error.args[0], int) else error).strip()
+    lines = text.splitlines() or [type(error).__name__]
+    # PostgreSQL shows the statement below; before there is a connection, each address that it tried.
+    what = next((line for line in lines if "FATAL:" in line), lines[0]).rpartition("FATAL:")[2].strip().rstrip(".")
+    refusal = refusal_of(error)
+    if refusal is not None:
+        return f"{what}. {refusal.mend}"
+    if "locked" in what:
+        return f"{what}. Another process holds the file's write lock; the database's OPTIONS['timeout'] says how long to wait for it."
+    return f"{what}."

@@ -28,6 +28,10 @@ class ServerFullError(OperationalError):
     """The server answers, and has no memory for what it was to keep; what lies in it can still be read and deleted."""
 
 
+class ServerRefused(OperationalError):
+    """The server answers and will go on refusing: an unknown database, missing tables, wrong credentials."""
+
+
 class SerializationError(TaskError):
     """A value can't be turned into a message, or a message into a value."""
 

@@ -141,6 +141,11 @@ def describe(error: BaseException) -> str:
     return f"{text} ({hint})" if hint else text
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server lets this user in no more later than now: wrong credentials, an unknown virtual host."""
+    return isinstance(error, amqp_errors.AccessRefused | amqp_errors.NotAllowed) or any(word in str(error) for word in _REDIS_REFUSALS)
+
+
 def missing_package(url: URL, error: Exception) -> str:
     """Say what must be installed for a URL."""
     scheme = url.scheme.partition("+")[0]
@@ -308,4 +313,4 @@ def _after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
-__all__ = ["Line", "LocalConnection", "connection", "describe", "is_local", "kombu", "missing_package", "open_connection"]
+__all__ = ["Line", "LocalConnection", "connection", "describe", "is_local", "is_refusal", "kombu", "missing_package", "open_connection"]

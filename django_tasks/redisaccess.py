@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final
 
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerFullError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerFullError, ServerRefused
 
 try:
     import redis
@@ -114,7 +114,7 @@ class RedisServer:
         if isinstance(error, RedisConnectionError | RedisTimeoutError) and not isinstance(error, AuthenticationError):
             self._turn_from(at)
         what = str(error).rstrip(".") or type(error).__name__
-        kind = ServerFullError if _is_full(error) else OperationalError
+        kind = ServerFullError if _is_full(error) else ServerRefused if _is_refusal(error) else OperationalError
         return kind(f"{doing} failed at {self.urls[at]}: {what}.{_hint(error, self.setting)}")
 
     def close(self) -> None:
@@ -225,9 +225,14 @@ def _is_full(error: RedisError) -> bool:
     return isinstance(error, OutOfMemoryError) or (isinstance(error, ResponseError) and ("OOM" in text or "'maxmemory'" in text))
 
 
+def _is_refusal(error: RedisError) -> bool:
+    text = str(error)
+    return isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in text or "WRONGPASS" in text
+
+
 def _hint(error: RedisError, setting: str) -> str:
     text = str(error)
-    if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in text or "WRONGPASS" in text:
+    if _is_refusal(error):
         return f" User and password stand in {setting}: redis://user:password@host:6379/0."
     if _is_full(error):
         return " The server's memory is full (maxmemory) and it may evict nothing; what waits in it can still be worked off."

@@ -5,13 +5,15 @@ import threading
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
 from django_tasks import clock, signals
 from django_tasks.beat.leader import Leader
 from django_tasks.beat.scheduler import Scheduler
 from django_tasks.conf import settings
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, ServerRefused
+from django_tasks.readiness import check_databases
 
 logger = logging.getLogger("django_tasks.beat")
 
@@ -26,7 +28,8 @@ class BeatService:
     """Schedules periodic tasks. Any number may run; one leads, the others stand by.
 
     ``run`` blocks until its event is set: call it in a thread or process of its own. ``embedded`` says that it runs
-    inside something else, a worker for instance.
+    inside something else, a worker for instance. One that stands alone, and whose database has refused it for good before its
+    first turn (missing tables, wrong credentials), raises ServerRefused instead of trying again for ever.
     """
 
     def __init__(self, *, max_interval: float | None = None, term: float | None = None, embedded: bool = True) -> None:
@@ -35,6 +38,7 @@ class BeatService:
         self.leader = Leader(settings.BEAT_TERM if term is None else term)
         self.scheduler: Scheduler | None = None
         self._failures = 0
+        self._worked = False
 
     def run(self, stop: threading.Event) -> None:
         """Schedule until ``stop`` is set; then resign, so that another beat takes over at once."""
@@ -64,12 +68,19 @@ class BeatService:
 
     def _guarded_turn(self) -> float:
         try:
+            if not (self._worked or self._embedded):
+                check_databases(beat=True)
             pause = self.turn(clock.now())
+        except (ServerRefused, ImproperlyConfigured) as error:
+            if not (self._worked or self._embedded):
+                raise
+            return self._recover(str(error))
         except (Error, OperationalError) as error:
             return self._recover(f"{type(error).__name__}: {error}".strip())
         except Exception:
             logger.exception("Beat failed")
             return self._recover("an error of its own")
+        self._worked = True
         if self._failures:
             logger.info("Beat goes on after %d failed attempt(s)", self._failures)
             self._failures = 0
@@ -85,7 +96,8 @@ class BeatService:
     def _resign(self) -> None:
         self.scheduler = None
         try:
-            self.leader.resign()
+            if self._worked:
+                self.leader.resign()
         except Exception as error:  # noqa: BLE001  it is stopping; the lease will lapse by itself
             logger.warning("Beat stops without giving up its term, which will end by itself: %s", error)
         close_connections()

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured as DjangoImproperlyConfigured
 from django.core.management.base import CommandError
+from django.db import Error as DatabaseError
 
 from django_tasks import signals
+from django_tasks.dbaccess import in_words
+from django_tasks.exceptions import ImproperlyConfigured, ServerRefused
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] %(message)s"
@@ -33,6 +37,17 @@ def show_logs(level: str, logfile: str | None) -> None:
         logging.getLogger().addHandler(handler)
     signals.after_setup_logger.send(None, logger=logging.getLogger(), **told)
     signals.after_setup_task_logger.send(None, logger=ours, **told)
+
+
+@contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Raise what the project or its servers lack as CommandError: one sentence, and exit status 1 (``--traceback`` shows more)."""
+    try:
+        yield
+    except (ServerRefused, ImproperlyConfigured, DjangoImproperlyConfigured) as error:
+        raise CommandError(str(error)) from error
+    except DatabaseError as error:
+        raise CommandError(f"The database can't be used: {in_words(error)}") from error
 
 
 @contextmanager

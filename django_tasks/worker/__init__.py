@@ -30,7 +30,7 @@ def run_worker(options: WorkerOptions, *, beat: Beat | None = None, say: Callabl
     signals.worker_init.send(options.name, instance=options)
     if options.banner:
         say(compose_banner(options, registry, with_tasks=logger.isEnabledFor(logging.INFO)))
-    status = await_broker(options.queues)
+    status = await_broker(options.queues, beat=beat is not None)
     if status is not None:
         return status
     if options.purge:

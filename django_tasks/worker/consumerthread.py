@@ -85,7 +85,7 @@ class ConsumerThread(threading.Thread):
         #: Fates of messages that the broker could not be told yet.
         self._owed: list[Settlement] = []
         self._outage = Outage()
-        self._reached = False
+        self._reached = self._answered = False
         self._stopping = False
         #: Takes what the supervisor is to do.
         self.answer: Callable[[Mapping[str, Any]], None] = lambda command: None
@@ -122,8 +122,8 @@ class ConsumerThread(threading.Thread):
                     logger.exception("The consumer made a mistake; it goes on")
                     self._stumble(error)
                 else:
-                    self._reached = True
-                    if self._outage.failures:
+                    if self._answered:
+                        self._reached = True
                         self._outage.succeeded(servers_in_words())
         finally:
             self._completer.end()
@@ -137,6 +137,7 @@ class ConsumerThread(threading.Thread):
         learn_revocations(self._revoked)
 
     def _turn(self) -> None:
+        self._answered = False
         self._obey()
         self._settle_owed()
         self._flush()
@@ -146,6 +147,8 @@ class ConsumerThread(threading.Thread):
         timelimits.remind()
         limit = 0 if self._stopping else self._prefetch.room()
         deliveries = self._consumer.receive(limit, self._pause())
+        # Without room for messages a consumer has nothing to ask.
+        self._answered |= limit > 0
         self._block.fetched(clock.monotonic(), self._completer.finished)
         if deliveries:
             self._take(deliveries)
@@ -273,6 +276,7 @@ class ConsumerThread(threading.Thread):
         if due is None or due > 0:
             return
         applied = self._completer.flush(self._consumer)
+        self._answered |= bool(applied)
         if applied and self._announcer.on:
             self._announcer.ended(applied)
         for outcome in applied:

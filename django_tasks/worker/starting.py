@@ -1,4 +1,4 @@
-"""Before the first fork: waiting until the broker is there."""
+"""Before the first fork: waiting until the broker is there, and not for what can never work."""
 
 import logging
 import signal
@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from django_tasks import brokers, events, result_backends
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import OperationalError, ServerRefused
+from django_tasks.readiness import check_databases
 from django_tasks.worker.beforefork import close_what_is_open
 from django_tasks.worker.outage import Outage, broker_in_words, endurance
 
@@ -17,33 +18,46 @@ logger = logging.getLogger("django_tasks.worker")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-def await_broker(queues: Sequence[str]) -> int | None:
+def await_broker(queues: Sequence[str], *, beat: bool = False) -> int | None:
     """Wait until the broker answers; return None then, and otherwise the exit status with which the worker is to end.
 
-    One process asks, so that a broker that is away, or a wrong password, is told once and not by every child. A database is
-    not asked: Django's own errors say what is wrong with it.
+    One process asks, so that a broker that is away is told once and not by every child. Raises ServerRefused where waiting is
+    no use: tables or the database are missing, or the credentials are wrong, whatever BROKER_CONNECTION_RETRY says.
     """
-    broker = brokers.current()
-    if broker.joins_transaction:
-        return None
     outage = Outage()
     with _heeding_signals() as stop:
         while True:
             try:
-                broker.size(queues[0])
+                _ask(queues, beat=beat)
+            except ServerRefused:
+                raise
             except OperationalError as error:
                 limits = endurance(starting=True)
                 if limits.most is not None and outage.failures >= limits.most:
                     logger.critical("%s can't be reached, and %s: this worker ends. %s", broker_in_words(), limits.because, error)
                     return 1
                 if stop.wait(outage.failed(broker_in_words(), error)):
-                    logger.info("Told to stop before the broker could be reached")
+                    logger.warning("%s was not reached before this worker was told to stop", broker_in_words())
                     return 0
             else:
                 outage.succeeded(broker_in_words())
                 break
     forget_connections()
     return None
+
+
+def _ask(queues: Sequence[str], *, beat: bool) -> None:
+    broker = brokers.current()
+    try:
+        check_databases(beat=beat)
+    except ServerRefused:
+        raise
+    except OperationalError:
+        # With another broker there is work that needs no database; the node tells of it.
+        if broker.joins_transaction:
+            raise
+    if not broker.joins_transaction:
+        broker.size(queues[0])
 
 
 def forget_connections() -> None:

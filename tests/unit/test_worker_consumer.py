@@ -125,6 +125,23 @@ def test_a_worker_that_may_not_try_again_ends(
     assert rig.thread._finished() == bool(reason)
 
 
+def test_a_worker_that_is_stopped_in_an_outage_does_not_say_that_it_is_over(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asked for nothing more, so nothing has answered."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    rig.consumer.away = True
+    rig.thread._stumble(OperationalError("connection refused"))
+    monkeypatch.setattr(rig.thread, "_learn_revocations", lambda: None)
+    monkeypatch.setattr(rig.consumer, "close", lambda: None, raising=False)
+    monkeypatch.setattr(rig.consumer, "receive", lambda limit, timeout: [], raising=False)
+    monkeypatch.setattr("django_tasks.worker.consumerthread.connections", Nothing())
+    rig.thread.command({"do": "stop"})
+    rig.thread.run()
+    assert rig.thread._finished()
+    assert "answers again" not in caplog.text
+
+
 def test_a_child_that_has_not_fetched_yet_is_watched_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first stamp is the start of its consumer thread, so a first call that never returns is noticed."""
     before = clock.monotonic()

@@ -4,11 +4,10 @@ import argparse
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from django_tasks.beat import BeatOptions, run_beat
-from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.management.console import LEVELS, pid_file, show_logs
+from django_tasks.management.console import LEVELS, pid_file, show_logs, without_tracebacks
 
 
 class Command(BaseCommand):
@@ -31,11 +30,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run beat and exit with its status."""
         show_logs(options["loglevel"], options["logfile"])
-        with pid_file(options["pidfile"]):
-            try:
-                status = run_beat(BeatOptions(max_interval=options["max_interval"]), say=self._say)
-            except ImproperlyConfigured as error:
-                raise CommandError(str(error)) from error
+        with without_tracebacks(), pid_file(options["pidfile"]):
+            status = run_beat(BeatOptions(max_interval=options["max_interval"]), say=self._say)
         if status:
             sys.exit(status)
 

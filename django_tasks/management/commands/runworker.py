@@ -16,7 +16,7 @@ from django.utils import autoreload
 from django_tasks import app, log, signals
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.management.console import LEVELS, pid_file, show_logs
+from django_tasks.management.console import LEVELS, pid_file, show_logs, without_tracebacks
 from django_tasks.worker import WorkerOptions, run_worker
 from django_tasks.worker.options import POOLS, chosen_queues, default_concurrency, worker_name
 
@@ -69,11 +69,15 @@ class Command(BaseCommand):
         if options["reload"]:
             self._run_reloading()
             return
+        with without_tracebacks():
+            self._run(options)
+
+    def _run(self, options: dict[str, Any]) -> None:
+        name = worker_name(options["hostname"])
+        signals.celeryd_init.send(name, instance=None, conf=app.conf, options=options)
         try:
-            name = worker_name(options["hostname"])
-            signals.celeryd_init.send(name, instance=None, conf=app.conf, options=options)
             worker = self._options(options)
-        except (ImproperlyConfigured, ValueError) as error:
+        except ValueError as error:
             raise CommandError(str(error)) from error
         self._apply_limits(options)
         log.install_task_context()

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_tasks.cli import calls, chords, dead, kinds, listening, migrating, nodes, queues, reruns
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.exceptions import TaskError
+from django_tasks.management.console import without_tracebacks
 
 EXAMPLES = """\
 examples:
@@ -66,7 +67,8 @@ class Command(BaseCommand):
             self.stdout.write, as_json=bool(options.get("json")), flush=self.stdout.flush, columns=_columns(self.stdout.isatty())
         )
         try:
-            status = run(screen, options)
+            with without_tracebacks():
+                status = run(screen, options)
             self.stdout.flush()
         except Failure as failure:
             raise CommandError(str(failure), returncode=failure.status) from failure
