@@ -1,6 +1,5 @@
 """The Django app: what happens when the project's apps are ready, when a setting changes and when a database is connected."""
 
-import importlib
 import sqlite3
 import sys
 from contextlib import suppress
@@ -14,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_tasks import routing
 from django_tasks.conf import settings
+from django_tasks.importing import import_module
 from django_tasks.registry import import_task_modules, registry
 
 #: Rooms that keep something made from the settings. Each has a ``reset()``; those that nobody has imported keep nothing.
@@ -49,7 +49,8 @@ class DjangoTasksConfig(AppConfig):
 def discover_tasks() -> list[str]:
     """Import the built-in tasks, every app's ``tasks`` and the modules of IMPORTS; then say that the app is complete.
 
-    Returns the names of the modules. What a module raises is the project's to see: it is raised as it is.
+    Returns the names of the modules. What a module raises is the project's to see: it is raised as it is, or told by the command
+    that runs.
     """
     # Imported here, since Django imports this module before it has any app.
     from django_tasks import application, builtins, signals
@@ -60,9 +61,7 @@ def discover_tasks() -> list[str]:
     imported += import_task_modules(config.name for config in apps.get_app_configs() if config.name != "django_tasks")
     # A string instead of a list is the system checks' to report.
     listed = [module for modules in (settings.IMPORTS, settings.INCLUDE) if not isinstance(modules, str) for module in modules or ()]
-    for module in listed:
-        importlib.import_module(module)
-        imported.append(module)
+    imported += [module for module in listed if import_module(module)]
     application.finalize()
     return imported
 

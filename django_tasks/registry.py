@@ -1,12 +1,12 @@
 """Task names and the tasks behind them, and the modules that are imported to find them."""
 
-import importlib
 import warnings
 from collections.abc import Iterable, Iterator, MutableMapping
 from importlib.util import find_spec
 from typing import Any
 
 from django_tasks.exceptions import AlreadyRegistered, NotRegistered
+from django_tasks.importing import import_module
 
 
 class TaskRegistry(MutableMapping[str, Any]):
@@ -97,12 +97,11 @@ periodic_tasks: dict[str, dict[str, Any]] = {}
 def import_task_modules(packages: Iterable[str], related_name: str = "tasks") -> list[str]:
     """Import ``<package>.<related_name>`` of every package that has one; return the imported names.
 
-    An error inside such a module is the project's to see: it is raised as it is.
+    An error inside such a module is the project's to see: it is raised as it is, or told by the command that runs.
     """
     imported = []
     for package in packages:
         name = f"{package}.{related_name}"
-        if find_spec(name) is not None:
-            importlib.import_module(name)
+        if find_spec(name) is not None and import_module(name):
             imported.append(name)
     return imported

@@ -7,12 +7,13 @@ from django_tasks.checks.contents import check_content, check_installation, chec
 from django_tasks.checks.names import check_names, check_values
 from django_tasks.checks.periodic import check_periodic_tasks
 from django_tasks.checks.priorities import check_priorities
-from django_tasks.checks.tasks import check_tasks
+from django_tasks.checks.tasks import check_modules, check_tasks
 
 #: The tag of all of them: ``manage.py check --tag django_tasks``.
 TAG = "django_tasks"
 
 CHECKS = (
+    check_modules,
     check_installation,
     check_names,
     check_values,

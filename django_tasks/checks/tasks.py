@@ -10,6 +10,7 @@ from django_tasks import routing, serializers
 from django_tasks.checks.findings import failures, well_typed
 from django_tasks.conf import settings
 from django_tasks.exceptions import QueueNotFound
+from django_tasks.importing import broken_modules
 from django_tasks.registry import registry
 
 _NEEDED: Final = ("TASK_SERIALIZER", "TASK_COMPRESSION", "ACCEPT_CONTENT", "TASK_TIME_LIMIT", "TASK_SOFT_TIME_LIMIT")
@@ -19,6 +20,18 @@ _ATTEMPTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "serializer": lambda name: serializers.dumps(None, name),
     "compression": lambda name: serializers.dumps(0, "json", name),
 }
+
+
+def check_modules(**_kwargs: Any) -> list[CheckMessage]:
+    """E021: modules with tasks that can't be imported."""
+    return [
+        Error(
+            f"{module}\n\n{module.traceback}\n",
+            hint=f"{module.name} has no tasks until it is mended.",
+            id="django_tasks.E021",
+        )
+        for module in broken_modules
+    ]
 
 
 def check_tasks(**_kwargs: Any) -> list[CheckMessage]:

@@ -14,6 +14,7 @@ from django.db import Error as DatabaseError
 from django_tasks import signals
 from django_tasks.dbaccess import in_words
 from django_tasks.exceptions import ImproperlyConfigured, ServerRefused
+from django_tasks.importing import broken_modules
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] %(message)s"
@@ -48,6 +49,12 @@ def without_tracebacks() -> Iterator[None]:
         raise CommandError(str(error)) from error
     except DatabaseError as error:
         raise CommandError(f"The database can't be used: {in_words(error)}") from error
+
+
+def require_modules() -> None:
+    """Raise CommandError where a module with tasks could not be imported: what runs tasks must know them all."""
+    if broken_modules:
+        raise CommandError("\n\n".join(f"{module}\n\n{module.traceback}" for module in broken_modules))
 
 
 @contextmanager

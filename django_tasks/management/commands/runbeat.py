@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from django_tasks.beat import BeatOptions, run_beat
-from django_tasks.management.console import LEVELS, pid_file, show_logs, without_tracebacks
+from django_tasks.management.console import LEVELS, pid_file, require_modules, show_logs, without_tracebacks
 
 
 class Command(BaseCommand):
@@ -29,6 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run beat and exit with its status."""
+        require_modules()
         show_logs(options["loglevel"], options["logfile"])
         with without_tracebacks(), pid_file(options["pidfile"]):
             status = run_beat(BeatOptions(max_interval=options["max_interval"]), say=self._say)

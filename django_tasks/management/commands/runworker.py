@@ -1,28 +1,24 @@
 """``manage.py runworker``: run background tasks."""
 
 import argparse
-import atexit
 import os
-import signal
-import subprocess
 import sys
 import threading
-from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import autoreload
 
 from django_tasks import app, log, signals
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.management.console import LEVELS, pid_file, show_logs, without_tracebacks
+from django_tasks.management.console import LEVELS, pid_file, require_modules, show_logs, without_tracebacks
+from django_tasks.management.reloading import run_reloading
 from django_tasks.worker import WorkerOptions, run_worker
 from django_tasks.worker.options import POOLS, chosen_queues, default_concurrency, worker_name
 
 
 class Command(BaseCommand):
-    """Run background tasks until told to stop: SIGTERM or Ctrl-C finishes what runs, a second one stops at once."""
+    """Run background tasks until told to stop: SIGTERM or Ctrl-C finishes what runs, one more, a second later, stops at once."""
 
     help = __doc__
 
@@ -64,11 +60,16 @@ class Command(BaseCommand):
         about.add_argument("-E", "--task-events", "--events", action="store_true", help="tell monitors what happens to tasks")
         about.add_argument("--reload", action="store_true", help="restart when code changes; for development")
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        # What watches the code must live while it is wrong; the worker that it starts checks it.
+        return super().execute(*args, **{**options, "skip_checks": options.get("skip_checks") or options.get("reload")})
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the worker and exit with its status."""
         if options["reload"]:
-            self._run_reloading()
+            run_reloading()
             return
+        require_modules()
         with without_tracebacks():
             self._run(options)
 
@@ -122,28 +123,6 @@ class Command(BaseCommand):
         for name in ("time_limit", "soft_time_limit"):
             if options[name] is not None:
                 setattr(settings, f"TASK_{name.upper()}", options[name])
-
-    def _run_reloading(self) -> None:
-        autoreload.run_with_reloader(_supervised_copy, [argument for argument in sys.argv[1:] if argument != "--reload"])
-
-
-def _supervised_copy(arguments: list[str]) -> None:
-    """Run this command without --reload as a process of its own, for as long as the code stays as it is.
-
-    Django's reloader needs the main thread and ends the process by ``sys.exit``; a worker forks, so it can't live in a thread.
-    """
-    process = subprocess.Popen([sys.executable, sys.argv[0], *arguments])  # noqa: S603  our own command line
-
-    def end() -> None:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-
-    atexit.register(end)
-    process.wait()
-    if process.returncode:
-        sys.stderr.write(f"The worker ended with status {process.returncode}; it starts again when code changes.\n")
 
 
 def _beat(stop: threading.Event) -> None:

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_tasks.cli import calls, chords, dead, kinds, listening, migrating, nodes, queues, reruns
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.exceptions import TaskError
+from django_tasks.importing import broken_modules
 from django_tasks.management.console import without_tracebacks
 
 EXAMPLES = """\
@@ -66,6 +67,8 @@ class Command(BaseCommand):
         screen = Screen(
             self.stdout.write, as_json=bool(options.get("json")), flush=self.stdout.flush, columns=_columns(self.stdout.isatty())
         )
+        for module in broken_modules:
+            self.stderr.write(f"{module}\n    (the tasks of {module.name} are left out; `manage.py check` shows more)")
         try:
             with without_tracebacks():
                 status = run(screen, options)
