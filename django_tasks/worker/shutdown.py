@@ -6,6 +6,8 @@ from enum import Enum
 from types import FrameType
 from typing import Final
 
+from django_tasks import clock
+
 
 class Shutdown(Enum):
     """How a worker is to end."""
@@ -15,16 +17,44 @@ class Shutdown(Enum):
     COLD = "cold"  #: stop at once; what ran is given back
 
 
-class SignalMailbox:
-    """Notes signals and makes a file descriptor readable; the main loop decides what they mean.
+#: Seconds within which a signal that comes again says the same once more: shells, ``timeout`` and containers signal a process, and
+#: then its group.
+SAME: Final = 1.0
 
-    SIGTERM and SIGINT: warm, and cold when one comes again. SIGQUIT: cold. SIGHUP: warm, then restart. SIGTTIN and
-    SIGTTOU: one process more or less.
+
+class Request:
+    """What the signals so far ask for.
+
+    SIGTERM and SIGINT: a warm shutdown, and a cold one when a signal comes more than a second after the first. SIGQUIT: cold.
+    SIGHUP: warm, then restart, unless a signal that ends the worker comes beside it.
     """
 
     def __init__(self) -> None:
         self.shutdown = Shutdown.NO
         self.restart = False
+        self._first = 0.0
+
+    def signalled(self, number: int) -> None:
+        """Take in one of the signals."""
+        now = clock.monotonic()
+        if number == signal.SIGQUIT:
+            self.shutdown, self.restart = Shutdown.COLD, False
+        elif self.shutdown is Shutdown.NO:
+            self.shutdown, self.restart, self._first = Shutdown.WARM, number == signal.SIGHUP, now
+        else:
+            self.restart = self.restart and number == signal.SIGHUP
+            if now - self._first > SAME:
+                self.shutdown, self.restart = Shutdown.COLD, False
+
+
+class SignalMailbox(Request):
+    """Notes signals and makes a file descriptor readable; the main loop decides what they mean.
+
+    Beside those of a ``Request``, SIGTTIN and SIGTTOU: one process more or less.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
         self.more = 0
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
@@ -59,11 +89,8 @@ class SignalMailbox:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if number == signal.SIGQUIT:
-            self.shutdown = Shutdown.COLD
-        elif number in {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
-            self.restart = number == signal.SIGHUP and self.shutdown is Shutdown.NO
-            self.shutdown = Shutdown.WARM if self.shutdown is Shutdown.NO else Shutdown.COLD
+        if number in {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}:
+            self.signalled(number)
         elif number == signal.SIGTTIN:
             self.more += 1
         elif number == signal.SIGTTOU:

@@ -16,6 +16,7 @@ from django_tasks.worker.pipe import Channel
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.revoked import RevokedTasks
 from django_tasks.worker.scoreboard import End, Scoreboard
+from django_tasks.worker.shutdown import Request, Shutdown
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -32,8 +33,7 @@ class SoloWorker:
         self._node = Node(
             options, scoreboard=self._scoreboard, channel=theirs, consumer_id=f"{consumer_id}/node", pid=os.getpid(), beat=beat
         )
-        self._signals = 0
-        self.wants_restart = False
+        self._asked = Request()
 
     def run(self) -> int:
         """Run; return the exit status."""
@@ -48,6 +48,11 @@ class SoloWorker:
         node.join(5)
         return 1 if end is End.UNREACHABLE else 0
 
+    @property
+    def wants_restart(self) -> bool:
+        """Whether SIGHUP asked for a new start after this run."""
+        return self._asked.restart
+
     def _obey(self, command: Mapping[str, Any]) -> None:
         if command.get("do") == "tell":
             self._child.consumer.command(command["command"])
@@ -56,11 +61,13 @@ class SoloWorker:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self._signals += 1
-        if number == signal.SIGQUIT or self._signals > 1:
-            # Cold: what runs is left to its lease.
+        known = self._asked.shutdown
+        self._asked.signalled(number)
+        if self._asked.shutdown is Shutdown.COLD:
+            # What runs is left to its lease.
             os._exit(1)
-        self.wants_restart = number == signal.SIGHUP
+        if self._asked.shutdown is known:
+            return
         logger.info("Warm shutdown: what runs is finished, the rest is given back. Signal again to stop at once.")
         if self._child.consumer.ident is None:
             # Whatever it does before it begins to consume need not be waited for.

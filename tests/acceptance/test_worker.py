@@ -81,13 +81,18 @@ def test_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(start_worker: 
 
 
 def test_cold_shutdown_stops_at_once_and_loses_nothing(start_worker: StartWorker, place: Place) -> None:
-    """A second signal ends the worker although a task never returns; its message is back in the queue."""
+    """A signal that comes again a second later ends the worker although a task never returns; its message is back in the queue."""
     worker = start_worker("-c", "1")
     result = tasks.stuck.delay()
     wait_until(lambda: state_of(result.id) == states.STARTED, "the task to start")
     worker.signal(signal.SIGTERM)
     worker.says("Warm shutdown")
-    worker.signal(signal.SIGTERM)
+
+    def ended() -> bool:
+        worker.signal(signal.SIGTERM)
+        return worker.process.poll() is not None
+
+    wait_until(ended, "its end")
     assert worker.ends() == 1
     assert brokers.current().size(place.queue) == 1
     if place.alias:
