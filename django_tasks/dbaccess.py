@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
@@ -33,6 +34,12 @@ class Refusal:
     words: tuple[str, ...] = ()  #: patterns of SQLite's texts, and of PostgreSQL's before there is a connection
 
 
+#: How coroutines do what needs a database, by the first words of what is done.
+_ASYNC_WAYS: Final = {
+    **dict.fromkeys(("Publishing", "Opening", "Growing"), "adelay(...) or aapply_async(...), which take the same arguments,"),
+    **dict.fromkeys(("Reading", "Waiting"), "the result itself, result.aget(), or sync_to_async(...) of what reads more than its value,"),
+    "Revoking": "arevoke(...)",
+}
 #: The first that fits counts.
 _REFUSALS: Final = (
     Refusal(
@@ -74,6 +81,8 @@ def reaching(alias: str, doing: str) -> Iterator[BaseDatabaseWrapper]:
     connection = connections[alias]
     try:
         yield connection
+    except SynchronousOnlyOperation as error:
+        raise _for_async_code(doing) from error
     except TransactionManagementError:
         # The caller's transaction is already spoilt, which is no fault of the database.
         raise
@@ -81,6 +90,20 @@ def reaching(alias: str, doing: str) -> Iterator[BaseDatabaseWrapper]:
         close_if_broken(connection)
         kind = OperationalError if refusal_of(error) is None else ServerRefused
         raise kind(f"{doing} failed on the database {alias!r}: {in_words(error)}") from error
+
+
+@contextmanager
+def told_to_async_code(doing: str) -> Iterator[None]:
+    """Raise Django's SynchronousOnlyOperation with the names of what a coroutine calls instead."""
+    try:
+        yield
+    except SynchronousOnlyOperation as error:
+        raise _for_async_code(doing) from error
+
+
+def _for_async_code(doing: str) -> SynchronousOnlyOperation:
+    ways = next((ways for words, ways in _ASYNC_WAYS.items() if doing.startswith(words)), "sync_to_async(...) of asgiref")
+    return SynchronousOnlyOperation(f"{doing} is database work, which a coroutine can't wait for: await {ways} instead. Nothing was done.")
 
 
 def close_if_broken(connection: BaseDatabaseWrapper) -> None:

@@ -6,12 +6,13 @@ from signal import Signals
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.db import connections, router, transaction
 from django.utils import timezone
 
 from django_tasks import clock, result_backends, states
-from django_tasks.dbaccess import trying_again
+from django_tasks.dbaccess import told_to_async_code, trying_again
 from django_tasks.exceptions import TaskRevokedError, TimeoutError
 from django_tasks.result.arguments import LONGEST_ID, is_id
 from django_tasks.result.family import ResultBase
@@ -38,6 +39,17 @@ class Revocable:
         self._revoke(terminate=terminate, signal=signal)
         if wait:
             self._await_end(timeout)
+
+    async def arevoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109  revoke()'s argument
+    ) -> None:
+        """Do what ``revoke`` does, from async code."""
+        await sync_to_async(self.revoke, thread_sensitive=True)(connection, terminate, signal, wait, timeout)
 
     def revoke_by_stamped_headers(
         self,
@@ -84,7 +96,8 @@ def revoke_tasks(
         return
     # In one order everywhere, so that two that revoke the same tasks don't wait for each other.
     said = {"terminate": terminate, "signal": chosen, "revoked_at": timezone.now(), "revoked_by": by}
-    _write([{"task_id": task_id, **said} for task_id in sorted(named)])
+    with told_to_async_code("Revoking"):
+        _write([{"task_id": task_id, **said} for task_id in sorted(named)])
     store = backend or result_backends.current()
     if not store.reads:
         return
@@ -160,7 +173,7 @@ def revoke_stamped(
     named, terminate = _signal_name(signal), _yes_or_no(terminate)
     wanted = dict.fromkeys((name, dumps_json(value)) for name, value in _pairs(headers))
     rows = apps.get_model("django_tasks", "RevokedStamp").objects
-    with transaction.atomic(using=router.db_for_write(rows.model)):
+    with told_to_async_code("Noting revoked stamps"), transaction.atomic(using=router.db_for_write(rows.model)):
         # Anew, with larger ids: that is how workers notice. Compared here, as some databases compare texts loosely.
         known = rows.filter(name__in={name for name, _ in wanted}).values_list("id", "name", "value")
         rows.filter(id__in=[number for number, *stamp in known if tuple(stamp) in wanted]).delete()
