@@ -2,13 +2,14 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured as DjangoImproperlyConfigured
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from django_tasks import signals
@@ -55,6 +56,18 @@ def require_modules() -> None:
     """Raise CommandError where a module with tasks could not be imported: what runs tasks must know them all."""
     if broken_modules:
         raise CommandError("\n\n".join(f"{module}\n\n{module.traceback}" for module in broken_modules))
+
+
+class EndsOnce(BaseCommand):
+    """A command that stops on a signal, and that the same signal, when it comes again, does not kill on its way out."""
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run as a program of its own."""
+        try:
+            super().run_from_argv(argv)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

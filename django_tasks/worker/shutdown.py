@@ -72,10 +72,11 @@ class SignalMailbox(Request):
             self._previous[number] = signal.signal(number, self._note)
 
     def close(self) -> None:
-        """Give the signals back to who had them."""
+        """Give the signals back to who had them. A process that was told to stop is not to be killed by the same word on its way out."""
         signal.set_wakeup_fd(-1)
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            stopping = self.shutdown is not Shutdown.NO and number in _ENDING and handler in {signal.SIG_DFL, signal.default_int_handler}
+            signal.signal(number, _heard if stopping else handler)  # type: ignore[arg-type]
         os.close(self._read)
         os.close(self._write)
 
@@ -89,7 +90,7 @@ class SignalMailbox(Request):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if number in {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}:
+        if number in _ENDING:
             self.signalled(number)
         elif number == signal.SIGTTIN:
             self.more += 1
@@ -97,4 +98,9 @@ class SignalMailbox(Request):
             self.more -= 1
 
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU)
+def _heard(number: int, frame: FrameType | None) -> None:
+    del number, frame
+
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_SIGNALS: Final = (*_ENDING, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU)

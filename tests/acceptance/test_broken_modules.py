@@ -63,7 +63,7 @@ def test_a_reloading_worker_outlives_a_syntax_error(project: dict[str, str], tmp
         worker.says("it starts again when code changes")
         write_until(tasks, RIGHT, worker, " ready.")
         assert "fragile.tasks.mended" in worker.output
-        write_until(package, "1 / 0\n", worker, "it starts again when it changes")
+        write_until(package, "1 / 0\n", worker, "starts again when it changes")
         ready = worker.output.count(" ready.")
         write_until(package, "", worker, " ready.", ready + 1)
         worker.signal(signal.SIGTERM)

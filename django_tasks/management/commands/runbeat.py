@@ -4,13 +4,13 @@ import argparse
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from django_tasks.beat import BeatOptions, run_beat
-from django_tasks.management.console import LEVELS, pid_file, require_modules, show_logs, without_tracebacks
+from django_tasks.management.console import LEVELS, EndsOnce, pid_file, require_modules, show_logs, without_tracebacks
 
 
-class Command(BaseCommand):
+class Command(EndsOnce):
     """Send periodic tasks when they are due, until told to stop. Any number may run: one leads, the others stand by."""
 
     help = __doc__

@@ -6,18 +6,18 @@ import sys
 import threading
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_tasks import app, log, signals
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
-from django_tasks.management.console import LEVELS, pid_file, require_modules, show_logs, without_tracebacks
+from django_tasks.management.console import LEVELS, EndsOnce, pid_file, require_modules, show_logs, without_tracebacks
 from django_tasks.management.reloading import run_reloading
 from django_tasks.worker import WorkerOptions, run_worker
 from django_tasks.worker.options import POOLS, chosen_queues, default_concurrency, worker_name
 
 
-class Command(BaseCommand):
+class Command(EndsOnce):
     """Run background tasks until told to stop: SIGTERM or Ctrl-C finishes what runs, one more, a second later, stops at once."""
 
     help = __doc__
