@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils.translation import gettext_lazy as _
 
-from django_tasks import routing
+from django_tasks import log, routing
 from django_tasks.conf import settings
 from django_tasks.importing import import_module
 from django_tasks.registry import import_task_modules, registry
@@ -32,6 +32,7 @@ class DjangoTasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Listen, register the checks, and import every task: a web process knows them by name, as a worker does."""
+        log.enable_loggers()
         connection_created.connect(tune_sqlite, dispatch_uid="django_tasks.tune_sqlite")
         setting_changed.connect(forget_settings, dispatch_uid="django_tasks.forget_settings")
         routing.set_task_lookup(registry.find)

@@ -49,6 +49,17 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
+def enable_loggers() -> None:
+    """Let this package's loggers speak again.
+
+    ``logging.config.dictConfig`` silences every logger that is there already and that it does not name, unless it is told otherwise
+    (``disable_existing_loggers``). Settings that import ``crontab`` make ours before Django reads LOGGING. Levels and handlers stay.
+    """
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and f"{name}.".startswith("django_tasks."):
+            logger.disabled = False
+
+
 def install_task_context() -> None:
     """Put ``task_id`` and ``task_name`` on every record of every logger from now on, as a worker does.
 

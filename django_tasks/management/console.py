@@ -16,6 +16,7 @@ from django_tasks import signals
 from django_tasks.dbaccess import in_words
 from django_tasks.exceptions import ImproperlyConfigured, ServerRefused
 from django_tasks.importing import broken_modules
+from django_tasks.log import enable_loggers
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] %(message)s"
@@ -30,6 +31,8 @@ def show_logs(level: str, logfile: str | None) -> None:
     """
     told = {"loglevel": level, "logfile": logfile, "format": FORMAT, "colorize": False}
     signals.setup_logging.send(None, **told)
+    # A receiver may have configured all logging anew.
+    enable_loggers()
     ours = logging.getLogger("django_tasks")
     ours.setLevel(level.upper())
     if logfile is not None or not ours.hasHandlers():

@@ -64,6 +64,7 @@ class Child:
         if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
             forks.handle(signal.SIGALRM, _nothing)
         signals.worker_process_init.send(self._options.name)
+        log.enable_loggers()
         self.consumer.start()
         self.pool.run(self.consumer.done)
         self.consumer.join()

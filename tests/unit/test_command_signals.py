@@ -78,13 +78,14 @@ def test_beat_sends_the_signals_of_logging(monkeypatch, logs):
 
 
 def test_what_a_receiver_configures_counts(monkeypatch, logs):
-    """A handler that a receiver of setup_logging adds is not doubled by ours."""
+    """A handler that a receiver of setup_logging adds is not doubled by ours, and a receiver's dictConfig doesn't silence our loggers."""
     monkeypatch.setattr(runbeat, "run_beat", lambda options, **more: 0)
     logs.handlers[:] = []
     own = logging.NullHandler()
 
     def configure(**told):
         logs.addHandler(own)
+        logging.getLogger("django_tasks.beat").disabled = True
 
     signals.setup_logging.connect(configure)
     try:
@@ -92,6 +93,7 @@ def test_what_a_receiver_configures_counts(monkeypatch, logs):
     finally:
         signals.setup_logging.disconnect(configure)
     assert logs.handlers == [own]
+    assert not logging.getLogger("django_tasks.beat").disabled
 
 
 def test_import_modules_is_sent_before_tasks_are_imported(monkeypatch):

@@ -1,6 +1,8 @@
 """Task loggers, and task ids on records."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -114,3 +116,19 @@ def test_a_direct_call_is_no_task(installed, records):
     with running(Request(message=TaskMessage(id="42", task="a.b"), called_directly=True)):
         logger.warning("x")
     assert kept[0].task_id == ""
+
+
+def test_settings_that_import_crontab_leave_the_loggers_on() -> None:
+    """They make our loggers before Django reads LOGGING, which turns off what it finds, unless it says otherwise."""
+    apps = "INSTALLED_APPS=['django.contrib.contenttypes', 'django_celery_beat', 'django_tasks']"
+    program = f"""
+import logging, django
+from django_tasks.schedules import crontab
+from django.conf import settings
+early = logging.getLogger("django_tasks.canvas"), logging.getLogger("somebodys")
+settings.configure({apps}, LOGGING={{"version": 1}}, USE_TZ=True)
+django.setup()
+print([logger.disabled for logger in early])
+"""
+    said = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True, timeout=50).stdout
+    assert said.split() == ["[False,", "True]"]
