@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerRefused
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerRefusedError
 
 R = TypeVar("R")
 
@@ -88,7 +88,7 @@ def reaching(alias: str, doing: str) -> Iterator[BaseDatabaseWrapper]:
         raise
     except (DatabaseError, InterfaceError) as error:
         close_if_broken(connection)
-        kind = OperationalError if refusal_of(error) is None else ServerRefused
+        kind = OperationalError if refusal_of(error) is None else ServerRefusedError
         raise kind(f"{doing} failed on the database {alias!r}: {in_words(error)}") from error
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from django.conf import settings as django_settings
 from django.db import InterfaceError, connections, router, transaction
 from django.db import OperationalError as DjangoOperationalError
 from django.db.models import QuerySet
@@ -103,7 +102,7 @@ def _row(dead: DeadMessage) -> DeadLetter:
         headers=_text(envelope.headers),
         properties=_text(envelope.properties),
         body=bytes(envelope.body),
-        died_at=died_at if django_settings.USE_TZ else died_at.replace(tzinfo=None),
+        died_at=died_at,
     )
 
 

@@ -28,7 +28,7 @@ class ServerFullError(OperationalError):
     """The server answers, and has no memory for what it was to keep; what lies in it can still be read and deleted."""
 
 
-class ServerRefused(OperationalError):
+class ServerRefusedError(OperationalError):
     """The server answers and will go on refusing: an unknown database, missing tables, wrong credentials."""
 
 

@@ -16,7 +16,7 @@ _BEATS = "django_celery_beat"
 def check_databases(*, beat: bool = False) -> None:
     """Look at every table that a worker uses; with ``beat`` at those of the schedules, too.
 
-    Raises ServerRefused where a table or a column, the database or the right to use it is missing, and OperationalError where
+    Raises ServerRefusedError where a table or a column, the database or the right to use it is missing, and OperationalError where
     a database can't be reached.
     """
     labels = ["django_tasks"] + ([_BEATS] if beat and apps.is_installed(_BEATS) else [])

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final
 
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerFullError, ServerRefused
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerFullError, ServerRefusedError
 
 try:
     import redis
@@ -114,7 +114,7 @@ class RedisServer:
         if isinstance(error, RedisConnectionError | RedisTimeoutError) and not isinstance(error, AuthenticationError):
             self._turn_from(at)
         what = str(error).rstrip(".") or type(error).__name__
-        kind = ServerFullError if _is_full(error) else ServerRefused if _is_refusal(error) else OperationalError
+        kind = ServerFullError if _is_full(error) else ServerRefusedError if _is_refusal(error) else OperationalError
         return kind(f"{doing} failed at {self.urls[at]}: {what}.{_hint(error, self.setting)}")
 
     def close(self) -> None:
@@ -231,7 +231,6 @@ def _is_refusal(error: RedisError) -> bool:
 
 
 def _hint(error: RedisError, setting: str) -> str:
-    text = str(error)
     if _is_refusal(error):
         return f" User and password stand in {setting}: redis://user:password@host:6379/0."
     if _is_full(error):

@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 
 from django_tasks import clock, states
 from django_tasks.models import MessageState
+from django_tasks.models.times import aware
 from django_tasks.operations.progress import progress_of
 from django_tasks.operations.workers import Liveness
 
@@ -146,4 +147,4 @@ def task_link(task_id: str | None) -> SafeString | str:
 
 def age(value: datetime | None) -> str:
     """Write how long ago a time was; EMPTY for None."""
-    return EMPTY if value is None else seconds(max(0.0, (clock.now() - clock.as_utc(value)).total_seconds()))
+    return EMPTY if value is None else seconds(max(0.0, (clock.now() - aware(value)).total_seconds()))

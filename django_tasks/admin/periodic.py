@@ -31,10 +31,10 @@ from django_tasks.admin.schedules import fault_of, in_words
 from django_tasks.beat import declared, rows, runs, starts
 from django_tasks.beat.entries import BrokenEntryError, Entry, schedule_zone
 from django_tasks.beat.leader import last_led, leading
-from django_tasks.clock import as_utc
 from django_tasks.exceptions import OperationalError, TaskError
 from django_tasks.messages import TaskMessage, new_id
 from django_tasks.models import BeatRun, BeatStart
+from django_tasks.models.times import aware
 from django_tasks.registry import registry
 
 #: Seconds that a run may be late before the list shows it in red: beat sends at once, and its rows are written a little later.
@@ -95,7 +95,7 @@ def entry_of(row: PeriodicTask) -> Entry:
     first = rows.first_interval(columns)
     # The list and the form come with what is on record of the row; see get_queryset.
     on_record = first is not None and getattr(row, "began_every", None) == first[0]
-    return rows.read(columns, zone=schedule_zone(), start=as_utc(row.began_since) if on_record else None)
+    return rows.read(columns, zone=schedule_zone(), start=aware(row.began_since) if on_record else None)
 
 
 def next_runs(row: PeriodicTask, count: int) -> list[datetime]:

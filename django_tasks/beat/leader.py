@@ -10,9 +10,8 @@ from django.db import IntegrityError, router, transaction
 from django.db.models import Q, QuerySet
 
 from django_tasks import clock
-from django_tasks.beat.moments import kept
-from django_tasks.clock import as_utc
 from django_tasks.models import BeatTerm
+from django_tasks.models.times import aware
 
 NAME: Final = "beat"
 #: Parts of BEAT_TERM. The row's lease ends before the term, so that a successor is at work within it; who leads
@@ -65,7 +64,7 @@ class Leader:
     def resign(self) -> None:
         """End the term now, so that another beat need not wait for its end."""
         self._trusted_until = 0.0
-        self._terms().filter(holder=self.holder).update(expires_at=kept(clock.now()))
+        self._terms().filter(holder=self.holder).update(expires_at=clock.now())
 
     def _terms(self) -> QuerySet[BeatTerm]:
         return BeatTerm.objects.using(router.db_for_write(BeatTerm)).filter(name=NAME)
@@ -79,7 +78,7 @@ class Leader:
         row = self._terms().values_list("holder", "expires_at").first()
         if row is None:
             return self._found(now)
-        seen = row[0], as_utc(row[1])
+        seen = row[0], aware(row[1])
         if seen != self._rival:
             self._rival, self._rival_seen = seen, clock.monotonic()
         # A leader renews long before the end. One that doesn't is gone, whatever its clock made it write.
@@ -87,7 +86,7 @@ class Leader:
         if seen[1] > now and not silent:
             return False
         unchanged = Q(holder=row[0], expires_at=row[1])
-        won = self._terms().filter(unchanged).update(holder=self.holder, elected_at=kept(now), expires_at=self._lease(now)) == 1
+        won = self._terms().filter(unchanged).update(holder=self.holder, elected_at=now, expires_at=self._lease(now)) == 1
         if won:
             self.predecessor_at = min(seen[1] - timedelta(seconds=LEASE * self._term), now)
         return won
@@ -96,19 +95,19 @@ class Leader:
         alias = router.db_for_write(BeatTerm)
         try:
             with transaction.atomic(using=alias):
-                BeatTerm.objects.using(alias).create(name=NAME, holder=self.holder, elected_at=kept(now), expires_at=self._lease(now))
+                BeatTerm.objects.using(alias).create(name=NAME, holder=self.holder, elected_at=now, expires_at=self._lease(now))
         except IntegrityError:
             return False
         return True
 
     def _lease(self, now: datetime) -> datetime:
-        return kept(now + timedelta(seconds=LEASE * self._term))
+        return now + timedelta(seconds=LEASE * self._term)
 
 
 def last_led() -> tuple[str, datetime] | None:
     """Return which beat led last, and until when; None if none ever did."""
     found = BeatTerm.objects.using(router.db_for_write(BeatTerm)).filter(name=NAME).values_list("holder", "expires_at").first()
-    return None if found is None else (found[0], as_utc(found[1]))
+    return None if found is None else (found[0], aware(found[1]))
 
 
 def leading() -> str | None:

@@ -8,13 +8,6 @@ from django.utils import timezone
 from django_tasks.clock import as_utc
 
 
-def kept(moment: datetime) -> datetime:
-    """Return a time as our own rows keep it: in UTC, naive where the project has USE_TZ off."""
-    # Never local time: an hour that the clocks repeat would make two due times one.
-    moment = as_utc(moment)
-    return moment if settings.USE_TZ else moment.replace(tzinfo=None)
-
-
 def local(moment: datetime) -> datetime:
     """Return a time as the project's rows keep it: naive local time where USE_TZ is off."""
     return as_utc(moment) if settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())

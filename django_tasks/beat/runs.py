@@ -7,10 +7,9 @@ from typing import Any, Final
 from django.db import router
 from django.db.models import Max, QuerySet
 
-from django_tasks.beat.moments import kept
 from django_tasks.beat.rows import chunks
-from django_tasks.clock import as_utc
 from django_tasks.models import BeatRun
+from django_tasks.models.times import aware
 
 #: How long runs stay on record.
 KEPT_FOR: Final = timedelta(days=7)
@@ -34,8 +33,8 @@ def insert(runs: Sequence[tuple[Key, str, str]], *, sent_at: datetime | None, se
 
     Raises IntegrityError if any of them is on record already; nothing is recorded then.
     """
-    both = {"sent_at": None if sent_at is None else kept(sent_at), "sent_by": sent_by[:255]}
-    rows = [BeatRun(entry=name, due_at=kept(due), task_id=task_id, task=task, **both) for (name, due), task_id, task in runs]
+    both = {"sent_at": sent_at, "sent_by": sent_by[:255]}
+    rows = [BeatRun(entry=name, due_at=due, task_id=task_id, task=task, **both) for (name, due), task_id, task in runs]
     _runs().bulk_create(rows, batch_size=500)
 
 
@@ -44,7 +43,7 @@ def recorded(keys: Iterable[Key]) -> set[Key]:
     found: set[Key] = set()
     for due, names in _by_time(keys):
         for chunk in chunks(names):
-            found.update((name, due) for name in _runs().filter(due_at=kept(due), entry__in=chunk).values_list("entry", flat=True))
+            found.update((name, due) for name in _runs().filter(due_at=due, entry__in=chunk).values_list("entry", flat=True))
     return found
 
 
@@ -52,20 +51,20 @@ def mark_sent(keys: Iterable[Key], moment: datetime) -> None:
     """Record that these runs are with the broker."""
     for due, names in _by_time(keys):
         for chunk in chunks(names):
-            _runs().filter(due_at=kept(due), entry__in=chunk).update(sent_at=kept(moment))
+            _runs().filter(due_at=due, entry__in=chunk).update(sent_at=moment)
 
 
 def forget(keys: Iterable[Key]) -> None:
     """Take back the record of runs that were not sent and never will be."""
     for due, names in _by_time(keys):
         for chunk in chunks(names):
-            _runs().filter(due_at=kept(due), entry__in=chunk, sent_at=None).delete()
+            _runs().filter(due_at=due, entry__in=chunk, sent_at=None).delete()
 
 
 def unsent(now: datetime, *, limit: int) -> list[Key]:
     """Return runs that are recorded but may not have reached the broker, oldest first."""
-    rows = _runs().filter(sent_at=None, due_at__gte=kept(now - KEPT_FOR)).order_by("due_at")
-    return [(name, as_utc(due)) for name, due in rows.values_list("entry", "due_at")[:limit]]
+    rows = _runs().filter(sent_at=None, due_at__gte=now - KEPT_FOR).order_by("due_at")
+    return [(name, aware(due)) for name, due in rows.values_list("entry", "due_at")[:limit]]
 
 
 def last_due(names: Collection[str]) -> dict[str, datetime]:
@@ -73,7 +72,7 @@ def last_due(names: Collection[str]) -> dict[str, datetime]:
     found: dict[str, datetime] = {}
     for chunk in chunks(names):
         rows: Any = _runs().filter(entry__in=chunk, sent_by="").values_list("entry").annotate(last=Max("due_at"))
-        found.update((name, as_utc(last)) for name, last in rows)
+        found.update((name, aware(last)) for name, last in rows)
     return found
 
 
@@ -82,10 +81,10 @@ def prune(now: datetime, keep: Collection[str]) -> bool:
 
     The last run of each entry named in ``keep`` stays: it is all that remembers when a declared entry ran.
     """
-    old = _runs().filter(due_at__lt=kept(now - KEPT_FOR))
+    old = _runs().filter(due_at__lt=now - KEPT_FOR)
     for name, due in last_due(keep).items():
         if due < now - KEPT_FOR:
-            old = old.exclude(entry=name, due_at=kept(due))
+            old = old.exclude(entry=name, due_at=due)
     keys = list(old.values_list("pk", flat=True)[:_PRUNED_AT_ONCE])
     for chunk in chunks(keys):
         _runs().filter(pk__in=chunk).delete()

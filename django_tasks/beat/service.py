@@ -12,7 +12,7 @@ from django_tasks import clock, signals
 from django_tasks.beat.leader import Leader
 from django_tasks.beat.scheduler import Scheduler
 from django_tasks.conf import settings
-from django_tasks.exceptions import OperationalError, ServerRefused
+from django_tasks.exceptions import OperationalError, ServerRefusedError
 from django_tasks.readiness import check_databases
 
 logger = logging.getLogger("django_tasks.beat")
@@ -29,7 +29,7 @@ class BeatService:
 
     ``run`` blocks until its event is set: call it in a thread or process of its own. ``embedded`` says that it runs
     inside something else, a worker for instance. One that stands alone, and whose database has refused it for good before its
-    first turn (missing tables, wrong credentials), raises ServerRefused instead of trying again for ever.
+    first turn (missing tables, wrong credentials), raises ServerRefusedError instead of trying again for ever.
     """
 
     def __init__(self, *, max_interval: float | None = None, term: float | None = None, embedded: bool = True) -> None:
@@ -71,7 +71,7 @@ class BeatService:
             if not (self._worked or self._embedded):
                 check_databases(beat=True)
             pause = self.turn(clock.now())
-        except (ServerRefused, ImproperlyConfigured) as error:
+        except (ServerRefusedError, ImproperlyConfigured) as error:
             if not (self._worked or self._embedded):
                 raise
             return self._recover(str(error))

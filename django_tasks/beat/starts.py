@@ -6,10 +6,9 @@ from datetime import datetime
 from django.db import router
 from django.db.models import QuerySet
 
-from django_tasks.beat.moments import kept
 from django_tasks.beat.rows import chunks
-from django_tasks.clock import as_utc
 from django_tasks.models import BeatStart
+from django_tasks.models.times import aware
 
 
 def alias() -> str:
@@ -29,10 +28,10 @@ def settle(found: Mapping[int, tuple[int, datetime]]) -> dict[int, datetime]:
     known = {}
     for chunk in chunks(found):
         for key, every, since in _starts().filter(pk__in=chunk).values_list("pk", "every", "since"):
-            known[key] = every, as_utc(since)
+            known[key] = every, aware(since)
     new = {key: given for key, given in found.items() if key not in known or known[key][0] != given[0]}
     _forget(new.keys() & known.keys())
-    rows = [BeatStart(periodic_task_id=key, every=every, since=kept(since)) for key, (every, since) in new.items()]
+    rows = [BeatStart(periodic_task_id=key, every=every, since=since) for key, (every, since) in new.items()]
     _starts().bulk_create(rows, batch_size=200, ignore_conflicts=True)
     return {key: since for key, (_, since) in {**known, **new}.items()}
 

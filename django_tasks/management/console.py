@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 
 from django_tasks import signals
 from django_tasks.dbaccess import in_words
-from django_tasks.exceptions import ImproperlyConfigured, ServerRefused
+from django_tasks.exceptions import ImproperlyConfigured, ServerRefusedError
 from django_tasks.importing import broken_modules
 from django_tasks.log import enable_loggers
 
@@ -49,7 +49,7 @@ def without_tracebacks() -> Iterator[None]:
     """Raise what the project or its servers lack as CommandError: one sentence, and exit status 1 (``--traceback`` shows more)."""
     try:
         yield
-    except (ServerRefused, ImproperlyConfigured, DjangoImproperlyConfigured) as error:
+    except (ServerRefusedError, ImproperlyConfigured, DjangoImproperlyConfigured) as error:
         raise CommandError(str(error)) from error
     except DatabaseError as error:
         raise CommandError(f"The database can't be used: {in_words(error)}") from error

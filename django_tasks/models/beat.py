@@ -5,6 +5,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_tasks.models.home import OwnRows
+from django_tasks.models.times import UTCDateTimeField, aware
 
 
 class BeatTerm(models.Model):
@@ -12,8 +13,8 @@ class BeatTerm(models.Model):
 
     name = models.CharField(max_length=32, primary_key=True)
     holder = models.CharField(_("leader"), max_length=255)
-    elected_at = models.DateTimeField(_("leads since"))
-    expires_at = models.DateTimeField(_("leads until"))
+    elected_at = UTCDateTimeField(_("leads since"))
+    expires_at = UTCDateTimeField(_("leads until"))
 
     objects = OwnRows()
 
@@ -33,10 +34,10 @@ class BeatRun(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     entry = models.CharField(_("periodic task"), max_length=255)
-    due_at = models.DateTimeField(_("due at"), db_index=True)
+    due_at = UTCDateTimeField(_("due at"), db_index=True)
     task_id = models.CharField(_("task id"), max_length=255)
     task = models.CharField(_("task"), max_length=255)
-    sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+    sent_at = UTCDateTimeField(_("sent at"), null=True, blank=True)
     #: Who sent it by hand, beside its schedule; empty for a run that was due.
     sent_by = models.CharField(_("sent by hand by"), max_length=255, blank=True, default="")
 
@@ -49,7 +50,7 @@ class BeatRun(models.Model):
         constraints = (models.UniqueConstraint(fields=["entry", "due_at"], name="django_tasks_beatrun_once"),)
 
     def __str__(self) -> str:
-        due = timezone.localtime(self.due_at) if timezone.is_aware(self.due_at) else self.due_at
+        due = timezone.localtime(aware(self.due_at))
         return f"{self.entry} at {due:%Y-%m-%d %H:%M:%S}"
 
 
@@ -61,7 +62,7 @@ class BeatStart(models.Model):
 
     periodic_task_id = models.BigIntegerField(primary_key=True)
     every = models.BigIntegerField()
-    since = models.DateTimeField()
+    since = UTCDateTimeField()
 
     class Meta:
         verbose_name = _("start of a periodic task")

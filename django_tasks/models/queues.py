@@ -7,6 +7,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from django_tasks.models.home import OwnRows
+from django_tasks.models.times import UTCDateTimeField
 
 
 class MessageState(models.IntegerChoices):
@@ -28,7 +29,7 @@ class Message(models.Model):
     queue = models.CharField(_("queue"), max_length=255)
     priority = models.SmallIntegerField(_("priority"), default=0)
     state = models.SmallIntegerField(_("state"), choices=MessageState.choices, default=MessageState.READY)
-    until = models.DateTimeField(_("until"), null=True, blank=True)
+    until = UTCDateTimeField(_("until"), null=True, blank=True)
     claimed_by = models.CharField(_("claimed by"), max_length=255, null=True, blank=True)  # noqa: DJ001  NULL: not claimed
     deliveries = models.IntegerField(_("deliveries"), default=0)
     # No index: every message would pay a third of its INSERT for a look-up that only people make.
@@ -39,7 +40,7 @@ class Message(models.Model):
     headers = models.TextField(_("headers"))
     properties = models.TextField(_("properties"))
     body = models.BinaryField(_("body"))
-    created_at = models.DateTimeField(_("created at"))
+    created_at = UTCDateTimeField(_("created at"))
 
     objects = OwnRows()
 
@@ -90,7 +91,7 @@ class DeadLetter(models.Model):
     headers = models.TextField(_("headers"))
     properties = models.TextField(_("properties"))
     body = models.BinaryField(_("body"))
-    died_at = models.DateTimeField(_("died at"), db_index=True)
+    died_at = UTCDateTimeField(_("died at"), db_index=True)
 
     objects = OwnRows()
 
@@ -116,7 +117,7 @@ class Redelivery(models.Model):
     starts = models.IntegerField(_("started again"), default=0)
     cause = models.CharField(_("cause"), max_length=32, blank=True)
     how = models.CharField(_("how"), max_length=255, blank=True)
-    updated_at = models.DateTimeField(_("updated at"), db_index=True)
+    updated_at = UTCDateTimeField(_("updated at"), db_index=True)
 
     objects = OwnRows()
 

@@ -4,6 +4,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from django_tasks.models.home import OwnRows
+from django_tasks.models.times import UTCDateTimeField
 
 
 class Worker(models.Model):
@@ -20,9 +21,9 @@ class Worker(models.Model):
     active = models.IntegerField(_("running tasks"), default=0)
     processed = models.BigIntegerField(_("finished tasks"), default=0)
     version = models.CharField(_("version"), max_length=32, blank=True)
-    started_at = models.DateTimeField(_("started at"))
-    heartbeat_at = models.DateTimeField(_("last heartbeat"), db_index=True)
-    stopped_at = models.DateTimeField(_("stopped at"), null=True, blank=True)
+    started_at = UTCDateTimeField(_("started at"))
+    heartbeat_at = UTCDateTimeField(_("last heartbeat"), db_index=True)
+    stopped_at = UTCDateTimeField(_("stopped at"), null=True, blank=True)
 
     objects = OwnRows()
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from django.utils import timezone
-
-from django_tasks import signals
+from django_tasks import clock, signals
 from django_tasks.models import Worker
 from django_tasks.version import __version__
 from django_tasks.worker.options import WorkerOptions
@@ -31,7 +29,7 @@ class Heartbeat:
 
     def begin(self) -> None:
         """Enter this node, and warn if another of its name is alive."""
-        now = timezone.now()
+        now = clock.now()
         twins = Worker.objects.filter(name=self._options.name, stopped_at=None, heartbeat_at__gt=now - self._patience)
         for twin in twins.exclude(instance=self._options.instance):
             if twin.host == self._host and not process_exists(twin.pid):
@@ -61,7 +59,7 @@ class Heartbeat:
 
     def beat(self, *, active: int, processed: int, queues: Sequence[str]) -> None:
         """Renew the row and remove those of nodes long gone."""
-        now = timezone.now()
+        now = clock.now()
         changed = Worker.objects.filter(instance=self._options.instance).update(
             heartbeat_at=now, active=active, processed=processed, queues=list(queues), concurrency=self._options.concurrency
         )
@@ -72,7 +70,7 @@ class Heartbeat:
 
     def end(self) -> None:
         """Say that this node has stopped."""
-        now = timezone.now()
+        now = clock.now()
         Worker.objects.filter(instance=self._options.instance).update(heartbeat_at=now, stopped_at=now, active=0)
 
     @property

@@ -1,7 +1,5 @@
 """What a worker of another broker must know of the messages that wait in the database."""
 
-from django.conf import settings as django_settings
-
 from django_tasks import clock
 from django_tasks.conf import settings
 from django_tasks.dbaccess import reaching
@@ -15,7 +13,7 @@ def parked_messages_are_due() -> bool:
     Raises OperationalError when the database can't be reached.
     """
     alias = settings.TASK_OUTBOX_DATABASE
-    now = clock.now() if django_settings.USE_TZ else clock.now().replace(tzinfo=None)
+    now = clock.now()
     with reaching(alias, "Looking for parked messages"):
         parked = Message.objects.using(alias).filter(queue=PARKED)
         return parked.exclude(state=MessageState.DELAYED).exists() or parked.filter(state=MessageState.DELAYED, until__lte=now).exists()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from django_tasks import brokers, events, result_backends
-from django_tasks.exceptions import OperationalError, ServerRefused
+from django_tasks.exceptions import OperationalError, ServerRefusedError
 from django_tasks.readiness import check_databases
 from django_tasks.worker.beforefork import close_what_is_open
 from django_tasks.worker.outage import Outage, broker_in_words, endurance
@@ -21,7 +21,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 def await_broker(queues: Sequence[str], *, beat: bool = False) -> int | None:
     """Wait until the broker answers; return None then, and otherwise the exit status with which the worker is to end.
 
-    One process asks, so that a broker that is away is told once and not by every child. Raises ServerRefused where waiting is
+    One process asks, so that a broker that is away is told once and not by every child. Raises ServerRefusedError where waiting is
     no use: tables or the database are missing, or the credentials are wrong, whatever BROKER_CONNECTION_RETRY says.
     """
     outage = Outage()
@@ -29,7 +29,7 @@ def await_broker(queues: Sequence[str], *, beat: bool = False) -> int | None:
         while True:
             try:
                 _ask(queues, beat=beat)
-            except ServerRefused:
+            except ServerRefusedError:
                 raise
             except OperationalError as error:
                 limits = endurance(starting=True)
@@ -50,7 +50,7 @@ def _ask(queues: Sequence[str], *, beat: bool) -> None:
     broker = brokers.current()
     try:
         check_databases(beat=beat)
-    except ServerRefused:
+    except ServerRefusedError:
         raise
     except OperationalError:
         # With another broker there is work that needs no database; the node tells of it.

@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from django_tasks.dbaccess import in_words, reaching, refusal_of
-from django_tasks.exceptions import OperationalError, ServerRefused
+from django_tasks.exceptions import OperationalError, ServerRefusedError
 from django_tasks.readiness import check_databases
 from tests.processes import ROOT
 
@@ -48,7 +48,7 @@ def test_what_a_server_refuses_is_told_from_one_that_is_away(kind: str, changes:
 
 def test_a_missing_table_is_named_without_the_statement(alias: str) -> None:
     """One line, with what mends it; a statement that is wrong in another way is no refusal."""
-    with pytest.raises(ServerRefused, match=r"nosuch.* Run .manage.py migrate") as caught, reaching(alias, "Looking") as connection:
+    with pytest.raises(ServerRefusedError, match=r"nosuch.* Run .manage.py migrate") as caught, reaching(alias, "Looking") as connection:
         connection.cursor().execute("SELECT 1 FROM nosuch")
     assert "SELECT" not in str(caught.value)
     with pytest.raises(OperationalError) as caught, reaching(alias, "Looking") as connection:

@@ -12,7 +12,7 @@ from kombu.connection import Connection
 
 from django_tasks.brokers.kombu.wire import AMQPSTransport, AMQPTransport
 from django_tasks.conf import settings
-from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerRefused, SoftTimeLimitExceeded
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerRefusedError, SoftTimeLimitExceeded
 from django_tasks.kombuaccess import describe, is_refusal, missing_package
 from django_tasks.urls import URL, mask
 
@@ -67,7 +67,7 @@ class Server:
             return client, raw
         if len(failures) == 1:
             raise failures[0]
-        kind = ServerRefused if all(isinstance(failure, ServerRefused) for failure in failures) else OperationalError
+        kind = ServerRefusedError if all(isinstance(failure, ServerRefusedError) for failure in failures) else OperationalError
         raise kind("; ".join(str(failure) for failure in failures)) from failures[-1]
 
     def _order(self) -> list[int]:
@@ -118,7 +118,7 @@ class Server:
             # Not a list of classes: py-amqp raises AttributeError and TypeError where a connection went away, and the other
             # transports what their clients raise.
             where = str(self) if url is None else mask(url.text)
-            kind = ServerRefused if is_refusal(error) else OperationalError
+            kind = ServerRefusedError if is_refusal(error) else OperationalError
             raise kind(f"{doing} failed on {where}: {describe(error)}") from error
 
 

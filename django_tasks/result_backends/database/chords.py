@@ -12,6 +12,7 @@ from django.db.models.functions import Greatest
 
 from django_tasks import clock, states
 from django_tasks.models.results import ChordCounter, ChordPart, TaskResult
+from django_tasks.models.times import aware
 from django_tasks.result_backends import bodies
 from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience
@@ -149,7 +150,7 @@ def _unclaimed(alias: str) -> "QuerySet[ChordCounter]":
 
 def _open(counters: "QuerySet[ChordCounter]") -> list[OpenChord]:
     rows = counters.values_list("group_id", "size", "done", "date_created", "body")
-    return [OpenChord(group_id, size, done, clock.as_utc(opened), bodies.read(body)) for group_id, size, done, opened, body in rows]
+    return [OpenChord(group_id, size, done, aware(opened), bodies.read(body)) for group_id, size, done, opened, body in rows]
 
 
 def recount(alias: str, group_ids: Collection[str]) -> list[ReadyChord]:
