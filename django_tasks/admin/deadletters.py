@@ -12,11 +12,12 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from django_tasks import deadletters
 from django_tasks.admin.contents import STORED_FIELDS, ContentFields
-from django_tasks.admin.display import EMPTY, badge, code, moment, mono, recent, short
+from django_tasks.admin.display import EMPTY, badge, code, lifetime, moment, mono, recent, short
 from django_tasks.admin.filters import MessageTaskFilter, QueueFilter, ReasonFilter
 from django_tasks.admin.links import worker_link
 from django_tasks.admin.pauses import PausesList, mark, tell
 from django_tasks.admin.searching import MessageSearchAdmin
+from django_tasks.conf import settings
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import DeadLetter
 from django_tasks.operations import reruns
@@ -55,6 +56,13 @@ class DeadLetterAdmin(ContentFields, MessageSearchAdmin[DeadLetter]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Use the list that knows what is paused."""
         return PausesList
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list; say how long dead letters are kept."""
+        kept = settings.DEAD_LETTER_EXPIRES
+        subtitle = _("Kept %(time)s, or until they are replayed or deleted.") % {"time": lifetime(kept)} if kept else None
+        subtitle = subtitle or _("Kept until they are replayed or deleted (DEAD_LETTER_EXPIRES is not set).")
+        return super().changelist_view(request, {"subtitle": subtitle, **(extra_context or {})})
 
     @admin.display(description=gettext_lazy("queue"))
     def in_queue(self, row: DeadLetter) -> str:

@@ -127,6 +127,16 @@ def plain(value: datetime) -> str:
     return f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
 
 
+def lifetime(value: float | None) -> str:
+    """Write how long something is kept; None is for ever."""
+    if value is None:
+        return _("for ever")
+    days = value / 86400
+    if days >= 1 and days == int(days):
+        return ngettext("for %(days)d day", "for %(days)d days", int(days)) % {"days": int(days)}
+    return _("for %(time)s") % {"time": seconds(value)}
+
+
 def recent(value: datetime | None) -> SafeString | str:
     """Show a time in a list: of today the time, of other days the date as well; the exact one appears when it is pointed at."""
     if value is None:

@@ -2,23 +2,27 @@
 
 import json
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote, unquote
 from django.db.models import Max, Q, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.text import smart_split, unescape_string_literal
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_tasks import states
-from django_tasks.admin.display import EMPTY
+from django_tasks.admin.display import EMPTY, lifetime, page_of
 from django_tasks.admin.filters import QueueFilter, StateFilter, TaskNameFilter, WorkerFilter
 from django_tasks.admin.operating import OperatorAdmin
 from django_tasks.admin.rerunning import RerunningAdmin
 from django_tasks.admin.resultfields import ResultFields, links_to
 from django_tasks.admin.revoking import RevokingAdmin
 from django_tasks.admin.searching import is_beginning
+from django_tasks.exceptions import TaskError
 from django_tasks.models import GroupResult, TaskResult
+from django_tasks.operations import results
 from django_tasks.operations.times import is_running
 from django_tasks.serializers import dumps_json
 
@@ -43,6 +47,19 @@ def _by_error(term: str) -> Q:
 def unescape_quoted(word: str) -> str:
     """Take the quotation marks from a phrase."""
     return unescape_string_literal(word) if word[0] in {'"', "'"} and len(word) > 1 and word[0] == word[-1] else word
+
+
+def is_row(result: TaskResult) -> bool:
+    """Whether a result is a row; others come from a result backend that is elsewhere."""
+    return isinstance(result.pk, int)
+
+
+def _whereabouts(place: str | None) -> str:
+    kept = _("Kept %(time)s; failures %(failed)s.") % {"time": lifetime(results.of_results()), "failed": lifetime(results.of_failures())}
+    if place is None:
+        return kept
+    found = _("Results are in %(place)s and are not listed here; a search for a whole task id finds one there.") % {"place": place}
+    return f"{found} {kept}"
 
 
 @admin.register(TaskResult)
@@ -98,8 +115,34 @@ class TaskResultAdmin(ResultFields, RerunningAdmin, RevokingAdmin[TaskResult]):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> TaskResult | None:
         """Find a row by its number, or by the task's id."""
         if not from_field and not object_id.isdecimal():
-            return self.get_queryset(request).filter(task_id=object_id).first()
+            return self.get_queryset(request).filter(task_id=object_id).first() or self._elsewhere(request, object_id)
         return super().get_object(request, object_id, from_field)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, and say where results are and for how long; an id that is kept elsewhere leads to its page."""
+        place = results.elsewhere()
+        term = request.GET.get("q", "").strip()
+        if place is not None and term and self.has_view_permission(request) and self._elsewhere(request, term) is not None:
+            return HttpResponseRedirect(page_of("taskresult", quote(term)) or self.list_address())
+        return super().changelist_view(request, {"subtitle": _whereabouts(place), **(extra_context or {})})
+
+    def _elsewhere(self, request: HttpRequest, task_id: str) -> TaskResult | None:
+        try:
+            return results.found_elsewhere(task_id)
+        except TaskError as error:
+            self.message_user(request, _("The result backend can't be asked: %(error)s") % {"error": error}, messages.ERROR)
+            return None
+
+    def has_delete_permission(self, request: HttpRequest, obj: TaskResult | None = None) -> bool:
+        """Rows only: what lies elsewhere goes by itself."""
+        return super().has_delete_permission(request, obj) and (obj is None or is_row(obj))
+
+    def object_action_view(self, request: HttpRequest, object_id: str, action: str) -> HttpResponse:
+        """Run an action on a row; there are none for what lies elsewhere."""
+        obj = self.get_object(request, unquote(object_id))
+        if obj is not None and not is_row(obj):
+            raise Http404
+        return super().object_action_view(request, object_id, action)
 
     # -- actions
 
@@ -109,6 +152,8 @@ class TaskResultAdmin(ResultFields, RerunningAdmin, RevokingAdmin[TaskResult]):
 
     def offered(self, request: HttpRequest, obj: TaskResult) -> Iterable[str]:
         """Run again what is known; revoke and stop what is not done."""
+        if not is_row(obj):
+            return
         if obj.task_name:
             yield "run_again"
         if obj.status not in states.READY_STATES:

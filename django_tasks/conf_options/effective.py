@@ -13,6 +13,11 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         ),
         "RESULT_BACKEND": Option(default="db://default", types=(str, NONE), doc="Where results are kept."),
         "RESULT_EXPIRES": duration(86400.0, "Seconds after which a result is deleted; None keeps results for ever."),
+        "RESULT_FAILURE_EXPIRES": duration(
+            30 * 86400.0,
+            "Seconds after which a FAILURE is deleted, never sooner than RESULT_EXPIRES; None: as that says; 0 keeps failures for ever.",
+        ),
+        "DEAD_LETTER_EXPIRES": duration(None, "Seconds after which a dead letter is deleted; None keeps dead letters for ever."),
         "RESULT_EXTENDED": flag(True, "Keep name, arguments, worker and queue with the result."),
         "RESULT_SERIALIZER": text("json", "Serializer of results."),
         "RESULT_ACCEPT_CONTENT": Option(

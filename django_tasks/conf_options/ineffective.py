@@ -55,7 +55,7 @@ _GROUPS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ),
     ("Results are kept as they are, so that they can be looked at.", {"RESULT_COMPRESSION": None}),
     ("Results are not cached in the client.", {"RESULT_CACHE_MAX": -1}),
-    ("RESULT_EXPIRES counts for results of every kind.", {"RESULT_CHORD_EXPIRES": None, "RESULT_FAILURE_EXPIRES": None}),
+    ("RESULT_EXPIRES counts for chords, too.", {"RESULT_CHORD_EXPIRES": None}),
     ("Chords are counted by the result backend: nothing polls.", {"RESULT_CHORD_RETRY_INTERVAL": 1.0}),
     (
         _REMOTE,

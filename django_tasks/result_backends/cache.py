@@ -11,9 +11,8 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
 
 from django_tasks import states
-from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded, TaskError
-from django_tasks.result_backends import bodies
+from django_tasks.result_backends import bodies, lifetimes
 from django_tasks.result_backends.backend import NewChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, collected
 from django_tasks.result_backends.documents import from_document, to_document
@@ -61,7 +60,7 @@ class CacheResultBackend(ResultBackend):
     @property
     def _timeout(self) -> float | None:
         # To Django 0 means «at once», to Celery and us «never».
-        return settings.RESULT_EXPIRES or None
+        return lifetimes.of_results()
 
     # ---- results
 
@@ -70,14 +69,21 @@ class CacheResultBackend(ResultBackend):
         batch = folded(metas)
         held = self.fetch([meta.task_id for meta in batch])
         kept = {meta.task_id: merged(held.get(meta.task_id), meta) for meta in batch}
-        changed = {_TASK + task_id: to_document(meta) for task_id, meta in kept.items() if meta is not held.get(task_id)}
+        changed = [meta for task_id, meta in kept.items() if meta is not held.get(task_id)]
         if not changed:
             return
-        with self._reaching(f"Storing {len(changed)} result(s)") as cache:
-            self._write(cache, changed)
+        # Failures are kept longer.
+        for failed, timeout in ((True, lifetimes.of_failures()), (False, self._timeout)):
+            entries = {_TASK + meta.task_id: to_document(meta) for meta in changed if (meta.status == states.FAILURE) is failed}
+            if entries:
+                with self._reaching(f"Storing {len(entries)} result(s)") as cache:
+                    self._write_for(cache, entries, timeout)
 
     def _write(self, cache: BaseCache, entries: Mapping[str, Any]) -> None:
-        failed = cache.set_many(dict(entries), timeout=self._timeout)
+        self._write_for(cache, entries, self._timeout)
+
+    def _write_for(self, cache: BaseCache, entries: Mapping[str, Any], timeout: float | None) -> None:
+        failed = cache.set_many(dict(entries), timeout=timeout)
         if failed:
             raise OperationalError(
                 f"the cache {self.cache_alias!r} did not take {len(failed)} of {len(entries)} entries, {failed[0]} for one"

@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.conf import settings as django_settings
 from django.utils import timezone
 
 from django_tasks import clock, events
 from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
 from django_tasks.dbaccess import delete
-from django_tasks.models import Rerun, Revocation, RevokedStamp
+from django_tasks.models import DeadLetter, Rerun, Revocation, RevokedStamp
+from django_tasks.result_backends import lifetimes
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend
 from django_tasks.worker.recounts import Recounts
 
@@ -61,7 +63,9 @@ class Maintenance:
             # A full chunk means that there is more: the next one follows with the next turn, for somebody may wait for this thread.
             self._results_at = now + (0.0 if self._expire() else RESULTS_EVERY)
         if now >= self._revocations_at:
-            self._revocations_at = now + (0.0 if self._forget_revocations() >= CHUNK else RESULTS_EVERY)
+            self._revocations_at = now + (
+                0.0 if max(self._forget_revocations(), forget_operations(limit=CHUNK)) >= CHUNK else RESULTS_EVERY
+            )
         if now >= self._events_at:
             self._events_at = now + (0.0 if events.current().expire(limit=EVENTS) >= EVENTS else EVENTS_EVERY)
 
@@ -98,9 +102,24 @@ class Maintenance:
 
 
 def forget_revocations(before: datetime, *, limit: int, alias: str | None = None) -> int:
-    """Delete what was revoked before this time, and what was run again: up to ``limit`` rows; return how many."""
+    """Delete what was revoked before this time: up to ``limit`` tasks and stamps; return how many."""
+    everything = (model.objects.using(alias) if alias else model.objects.all() for model in (Revocation, RevokedStamp))
+    tasks, stamps = (rows.filter(revoked_at__lt=before) for rows in everything)
+    deleted = delete(tasks, limit)
+    return deleted + delete(stamps, limit - deleted)
+
+
+def forget_operations(*, limit: int) -> int:
+    """Delete dead letters that are past DEAD_LETTER_EXPIRES, and what is noted of reruns whose results are gone; return how many."""
     deleted = 0
-    for model, time in ((Revocation, "revoked_at"), (RevokedStamp, "revoked_at"), (Rerun, "run_at")):
-        rows = model.objects.using(alias) if alias else model.objects.all()
-        deleted += delete(rows.filter(**{f"{time}__lt": before}), limit - deleted)
+    if settings.DEAD_LETTER_EXPIRES:
+        deleted = delete(DeadLetter.objects.filter(died_at__lt=_ago(settings.DEAD_LETTER_EXPIRES)).order_by("died_at"), limit)
+    if (kept := lifetimes.of_failures()) is not None:
+        deleted += delete(Rerun.objects.filter(run_at__lt=_ago(kept)).order_by("run_at"), limit - deleted)
     return deleted
+
+
+def _ago(seconds: float) -> datetime:
+    moment = clock.now() - timedelta(seconds=seconds)
+    # Dead letters are written in UTC whatever the project's zone is.
+    return moment if django_settings.USE_TZ else moment.replace(tzinfo=None)

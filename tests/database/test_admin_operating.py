@@ -1,5 +1,6 @@
 """What all pages of the admin share: actions as every Django gives them."""
 
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -7,11 +8,16 @@ from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.urls import reverse
 
-from django_tasks import app, clock, states
-from django_tasks.models import DeadLetter, Message, Revocation, TaskResult, Worker
+from django_tasks import app, clock, result_backends, states
+from django_tasks.models import DeadLetter, Message, Rerun, Revocation, TaskResult, Worker
 from django_tasks.operations import queues
+from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.worker.maintenance import forget_operations
 
 pytestmark = pytest.mark.django_db
+
+LIST = "admin:django_tasks_taskresult_changelist"
+PAGE = "admin:django_tasks_taskresult_change"
 
 
 def make(task_id="one", **fields):
@@ -59,6 +65,40 @@ def test_a_paused_queue_is_marked_wherever_it_appears(admin_client):
     worker_page = reverse("admin:django_tasks_worker_change", args=[quote("name:w1@host")])
     assert f'href="{worker_page}"' in page
     assert admin_client.get(worker_page).status_code == 200
+
+
+def test_results_elsewhere_are_named_and_found_by_id(admin_client, settings):
+    """With results that are no rows, the list says where they are and for how long, and a search for an id leads to its page."""
+    settings.DJANGO_TASKS = {"RESULT_BACKEND": "cache://default", "RESULT_EXPIRES": 3600, "RESULT_FAILURE_EXPIRES": 7 * 86400}
+    failure = ResultMeta(
+        task_id="far-away", status=states.FAILURE, result='{"exc_type":"OSError"}', name="shop.tasks.add", worker="w1@host"
+    )
+    result_backends.current().store([failure])
+    page = admin_client.get(reverse(LIST)).content.decode()
+    for text in ("Results are in cache://default", "Kept for 1 h 0 min; failures for 7 days."):
+        assert text in page
+    found = admin_client.get(reverse(LIST), {"q": "far-away"}, follow=True)
+    assert found.redirect_chain[-1][0] == reverse(PAGE, args=["far-away"])
+    assert "OSError" in found.content.decode()
+    assert "deletelink" not in found.content.decode()
+    assert admin_client.post(reverse("admin:django_tasks_taskresult_do", args=["far-away", "revoke"])).status_code == 404
+
+
+def test_how_long_things_are_kept(admin_client, settings):
+    """Failures outlive other results, dead letters go when they are told to, and notes of reruns go with the failures."""
+    settings.DJANGO_TASKS = {"DEAD_LETTER_EXPIRES": 3600, "RESULT_FAILURE_EXPIRES": 10 * 86400}
+    now = clock.now()
+    for task_id, status, days in (("new", states.FAILURE, 9), ("old", states.FAILURE, 11), ("done", states.SUCCESS, 2)):
+        make(task_id, status=status, date_done=now - timedelta(days=days))
+        Rerun.objects.create(task_id=task_id, new_id="x", run_at=now - timedelta(days=days))
+    for hours in (0, 2):
+        DeadLetter.objects.create(task="x", task_id=str(hours), queue="q", reason="r", body=b"", died_at=now - timedelta(hours=hours))
+    result_backends.current().expire(now - timedelta(days=1), limit=100)
+    assert forget_operations(limit=100) == 2
+    assert [row.task_id for row in TaskResult.objects.all()] == ["new"]
+    assert [letter.task_id for letter in DeadLetter.objects.all()] == ["0"]
+    assert set(Rerun.objects.values_list("task_id", flat=True)) == {"new", "done"}
+    assert "Kept for 1 h 0 min" in admin_client.get(reverse("admin:django_tasks_deadletter_changelist")).content.decode()
 
 
 def queue_page(name):

@@ -5,10 +5,11 @@ from typing import Any, Final
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from django_tasks import clock
+from django_tasks import clock, states
 from django_tasks.dbaccess import delete
 from django_tasks.models.results import ChordCounter, ChordPart, GroupResult, TaskResult
 from django_tasks.result_backends.database.rows import for_model
+from django_tasks.result_backends.lifetimes import failures_before
 
 #: Chords deleted at a time.
 _CHUNK: Final = 500
@@ -17,16 +18,25 @@ _PATIENCE: Final = timedelta(days=30)
 
 
 def expire(alias: str, before: datetime, *, limit: int) -> int:
-    """Delete up to ``limit`` old results, then old groups and chords within what is left of it; return how many."""
+    """Delete up to ``limit`` old results, then old groups and chords within what is left of it; failures stay longer. Return how many."""
     deleted, ancient = 0, for_model(min(before, clock.now() - _PATIENCE))
+    failed = failures_before(before)
     before = for_model(before)
-    for rows in (_ended(alias, before), _abandoned(alias, before), _groups(alias, before)):
+    for rows in (_ended(alias, before), _failed(alias, failed), _abandoned(alias, before), _groups(alias, before)):
         deleted += delete(rows, limit - deleted)
     return deleted + _delete_chords(alias, before, ancient, limit - deleted)
 
 
 def _ended(alias: str, before: datetime) -> QuerySet[Any]:
-    return _not_wanted(TaskResult.objects.using(alias).filter(date_done__lt=before)).order_by("date_done")
+    rows = TaskResult.objects.using(alias).filter(date_done__lt=before).exclude(status=states.FAILURE)
+    return _not_wanted(rows).order_by("date_done")
+
+
+def _failed(alias: str, before: datetime | None) -> QuerySet[Any]:
+    rows = TaskResult.objects.using(alias)
+    if before is None:
+        return rows.none()
+    return _not_wanted(rows.filter(date_done__lt=for_model(before), status=states.FAILURE)).order_by("date_done")
 
 
 def _abandoned(alias: str, before: datetime) -> QuerySet[Any]:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from django_tasks import exceptions, states
 from django_tasks.conf import settings
 from django_tasks.redisaccess import RedisServer
+from django_tasks.result_backends import lifetimes
 from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.merging import KEPT, folded, merged
@@ -38,7 +39,8 @@ _TRIES: Final = 20
 class RedisResultBackend(ResultBackend):
     """Results in a Redis server, or behind Sentinel, where Celery's clients and workers find them, and leave theirs.
 
-    They go by themselves when RESULT_EXPIRES has passed. Of Celery's transport options it takes ``global_keyprefix``,
+    They go by themselves when RESULT_EXPIRES has passed, failures when RESULT_FAILURE_EXPIRES has.
+    Of Celery's transport options it takes ``global_keyprefix``,
     ``result_chord_ordered``, ``master_name`` and ``sentinel_kwargs``; the rest are options of redis-py's connections.
     """
 
@@ -74,13 +76,12 @@ class RedisResultBackend(ResultBackend):
         batch = folded(metas) if len(metas) > 1 else metas
         for start in range(0, len(batch), _BATCH):
             some = batch[start : start + _BATCH]
-            ttl = _lifetime()
             records = b"".join(map(_record, some))
-            unmerged = self._run("Storing results", scripts.STORE, (), (self._task_prefix, ttl, records))
+            unmerged = self._run("Storing results", scripts.STORE, (), (self._task_prefix, _lifetime(), records, _lifetime_of_failures()))
             for place, held in zip(unmerged[::2], unmerged[1::2], strict=True):
-                self._merge(some[int(place)], held, ttl)
+                self._merge(some[int(place)], held)
 
-    def _merge(self, meta: ResultMeta, held: bytes | None, ttl: int) -> None:
+    def _merge(self, meta: ResultMeta, held: bytes | None) -> None:
         key = self._task_prefix + meta.task_id
         for _ in range(_TRIES):
             kept = from_document(held) if held is not None else None
@@ -91,6 +92,7 @@ class RedisResultBackend(ResultBackend):
                 # It has expired, or was forgotten, since it was looked at.
                 self.store([meta])
                 return
+            ttl = _lifetime_of_failures() if new.status == states.FAILURE else _lifetime()
             if self._run("Storing a result", scripts.REPLACE, (key,), (held, _text(new), ttl)):
                 return
             with self.server.reaching("Reading a result") as client:
@@ -224,7 +226,15 @@ def _connection(urls: Sequence[URL]) -> dict[str, Any]:
 
 def _lifetime() -> int:
     """Seconds that a result is kept; 0 for ever."""
-    return max(1, int(settings.RESULT_EXPIRES)) if settings.RESULT_EXPIRES else 0
+    return _whole(lifetimes.of_results())
+
+
+def _lifetime_of_failures() -> int:
+    return _whole(lifetimes.of_failures())
+
+
+def _whole(seconds: float | None) -> int:
+    return 0 if seconds is None else max(1, int(seconds))
 
 
 def _text(meta: ResultMeta) -> bytes:

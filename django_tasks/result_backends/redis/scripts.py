@@ -2,13 +2,14 @@
 
 from typing import Final
 
-#: Stores a batch, by the rules of ``merging``. KEYS: none; ARGV: prefix of keys, seconds until they go (0: never), records.
+#: Stores a batch, by the rules of ``merging``. KEYS: none; ARGV: prefix of keys, seconds until they go (0: never), records,
+#: seconds until failures go.
 #: A record: length of the id (2 bytes), of the document (4), of the names (1), whether the state is ready (1), then those three.
 #: The names are of fields that the write doesn't know. Where the kept document has one of them, it is for the client to
 #: merge the two, since a document that Lua's JSON has read and written again is not the same: returned are the record's
 #: place and the document that is kept.
 STORE: Final = """
-local prefix, ttl, records = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local prefix, usual, records, failed = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local at, place, unmerged = 1, 0, {}
 while at <= #records do
   local idlength, length, names, ready, start = struct.unpack('>I2I4I1I1', records, at)
@@ -45,6 +46,7 @@ while at <= #records do
     end
   end
   if verdict == 'set' then
+    local ttl = string.find(doc, '{"status":"FAILURE"', 1, true) == 1 and failed or usual
     if ttl > 0 then redis.call('SET', key, doc, 'EX', ttl) else redis.call('SET', key, doc) end
     redis.call('PUBLISH', key, doc)
   elseif verdict == 'merge' then

@@ -1,6 +1,7 @@
 """Results in Redis as Celery's clients and workers find them, and as ours find theirs."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -127,7 +128,7 @@ def test_writers_that_merge_at_once(backend):
 
 
 def test_keys_and_their_life(settings, shared, client):
-    """Keys must have the prefix as Celery writes it, and go when RESULT_EXPIRES has passed; 0 and None keep them."""
+    """Keys must have the prefix as Celery writes it, and go when RESULT_EXPIRES has passed; 0 and None keep them. Failures stay longer."""
     for expires, least, most in ((60, 50, 60), (None, -1, -1), (0, -1, -1)):
         with opened(settings, shared.url, RESULT_EXPIRES=expires, RESULT_BACKEND_TRANSPORT_OPTIONS={"global_keyprefix": "shop"}) as backend:
             stored, group_id = meta(), new_id()
@@ -137,6 +138,15 @@ def test_keys_and_their_life(settings, shared, client):
                 assert least <= client.ttl(key) <= most, key
             assert backend.expire(clock.now(), limit=10) == 0
             assert backend.fetch([stored.task_id])
+    days = 86400
+    for failed, kept in ((30 * days, 30 * days), (None, 60), (0, -1), (5, 60)):
+        with opened(settings, shared.url, RESULT_EXPIRES=60, RESULT_FAILURE_EXPIRES=failed) as backend:
+            running, stored = meta(status=states.STARTED, name="n"), meta(status=states.FAILURE)
+            backend.store([running, stored])
+            # One that is merged with what is kept already, and one that isn't.
+            backend.store([replace(stored, task_id=running.task_id)])
+            for task_id in (running.task_id, stored.task_id):
+                assert kept - 10 <= client.ttl(f"celery-task-meta-{task_id}") <= kept
 
 
 def test_a_batch_is_one_call(backend, client):

@@ -164,12 +164,13 @@ def test_a_refused_part_fails_its_chord(backend):
 
 @committed
 def test_old_rows_of_every_kind_go(backend, alias):
-    """Old results, tasks that were never heard of again, groups and finished chords must go; the rest must stay."""
+    """Old results, failures a month later, tasks that were never heard of again, groups and finished chords must go; the rest must stay."""
     before = clock.now() - timedelta(days=1)
     old = before - timedelta(hours=1)
-    ended, recent = failure(date_done=old), meta()
+    ended, recent = meta(date_done=old), meta()
+    failed, long_failed = failure(date_done=old), failure(date_done=old - timedelta(days=30))
     silent, running, waiting = (meta(status=states.STARTED, value={}, date_started=when) for when in (old, clock.now(), None))
-    backend.store([ended, recent, silent, running, waiting])
+    backend.store([ended, recent, failed, long_failed, silent, running, waiting])
     TaskResult.objects.using(alias).filter(task_id__in=[silent.task_id, running.task_id]).update(date_created=old)
     for name in ("old-group", "new-group"):
         backend.store_group(name, [])
@@ -182,7 +183,7 @@ def test_old_rows_of_every_kind_go(backend, alias):
     chords.filter(group_id="old-done").update(date_done=old, date_created=old)
     chords.filter(group_id="old-waiting").update(date_created=old)
     chords.filter(group_id="ancient").update(date_created=old - timedelta(days=60))
-    assert backend.expire(before, limit=100) == 5
+    assert backend.expire(before, limit=100) == 6
     assert backend.expire(before, limit=100) == 0
     assert [each is None for each in kept(backend, ended, recent, silent, running, waiting)] == [True, False, True, False, False]
     assert set(GroupResult.objects.using(alias).values_list("group_id", flat=True)) == {"new-group"}
