@@ -1,5 +1,6 @@
 """Consuming from RabbitMQ: a window of messages that the server pushes, and settlements in bursts."""
 
+import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from django_tasks import clock
 from django_tasks.brokers.broker import Consumer
 from django_tasks.brokers.kombu import delays
 from django_tasks.brokers.kombu.connecting import Losing, Server
-from django_tasks.brokers.kombu.declaring import Declared, declare, declared
+from django_tasks.brokers.kombu.declaring import Declared, declare_each, declared
 from django_tasks.brokers.kombu.envelopes import envelope_of, outgoing, task_key
 from django_tasks.brokers.kombu.frames import Cutter, ack, reject
 from django_tasks.brokers.kombu.held import Held, delivery_of, goes_back, last_in_a_row
@@ -18,7 +19,10 @@ from django_tasks.brokers.kombu.redeliveries import Redeliveries
 from django_tasks.brokers.kombu.waking import Alarm
 from django_tasks.brokers.kombu.window import Window
 from django_tasks.conf import settings
+from django_tasks.kombuaccess import describe
 from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Envelope, Settlement
+
+logger = logging.getLogger("django_tasks.brokers")
 
 #: Seconds between two looks at the heartbeat.
 _HEARTBEAT: Final = 1.0
@@ -33,6 +37,8 @@ _GAP: Final = 0.01
 _ALONE: Final = 2.0
 #: Seconds between extensions that the worker sees to; an AMQP connection's deliveries have no lease beside its heartbeat.
 _LEASE: Final = 60.0
+#: Seconds between two tries with queues that the server refuses.
+_REFUSED_FOR: Final = 30.0
 
 
 class AMQPConsumer(Consumer):
@@ -53,6 +59,9 @@ class AMQPConsumer(Consumer):
         self._publisher: Publisher | None = None
         self._connections = 0
         self._queues: list[Declared] = []
+        #: What is said of queues that the server refuses, by their names, and when they are tried again.
+        self._refused: dict[str, str] = {}
+        self._refused_until = 0.0
         self._window: Window | None = None
         self._cutter: Any = None
         #: By tag, oldest first: all that is unsettled on this channel.
@@ -73,6 +82,8 @@ class AMQPConsumer(Consumer):
             self._connect()
             self._tick()
             now = clock.monotonic()
+            if self._refused and now >= self._refused_until:
+                self._try_refused()
             if limit > 0:
                 self._wanted = now
                 self._mind_hoarding(limit, now)
@@ -351,11 +362,29 @@ class AMQPConsumer(Consumer):
         self._wanted = clock.monotonic()
 
     def _attend(self) -> None:
-        self._queues = [declared(name, own=True) for name in self._names]
-        channel = self._connection.channel()
-        declare(channel, self._queues)
-        channel.close()
+        self._queues, refused = declare_each(self._connection, [declared(name, own=True) for name in self._names])
+        self._note_refusals({name: describe(error) for name, error in refused.items()})
         self._window = Window(self._channel, self._connection, self._queues, self._on_message, known=self._window)
+
+    def _note_refusals(self, refused: dict[str, str]) -> None:
+        """Say of each queue once why it is not consumed, and that it is when it is."""
+        for name, why in refused.items():
+            if self._refused.get(name) != why:
+                logger.error(
+                    "The queue %r is not consumed (this worker's other queues don't suffer): %s. It is tried again every %.0f s",
+                    *(name, why, _REFUSED_FOR),
+                )
+        for name in self._refused.keys() - refused.keys():
+            if name in self._names:
+                logger.warning("The queue %r is consumed now", name)
+        self._refused, self._refused_until = refused, clock.monotonic() + _REFUSED_FOR
+
+    def _try_refused(self) -> None:
+        self._refused_until = clock.monotonic() + _REFUSED_FOR
+        accepted, _ = declare_each(self._connection, [declared(name, own=True) for name in self._refused])
+        if accepted:
+            self._give_back_what_waits()
+            self._attend()
 
     def _window_of_this_channel(self) -> Window:
         assert self._window is not None  # noqa: S101

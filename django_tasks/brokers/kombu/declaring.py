@@ -1,10 +1,11 @@
 """What a queue is on the server: kombu's Queue for a name, as Celery would declare it, so that both can share it."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from amqp.exceptions import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
 from kombu.common import Broadcast
 from kombu.entity import Exchange, Queue
 
@@ -19,6 +20,8 @@ _OPTIONS: Final = (
     "expires", "message_ttl", "max_length", "max_length_bytes", "max_priority",
 )  # fmt: skip
 QUEUE_TYPE: Final = "x-queue-type"
+#: What the server has against one queue. It closes the channel, and the connection goes on.
+_REFUSALS: Final = (AccessRefused, NotFound, PreconditionFailed, ResourceLocked)
 #: The largest priority that is a quorum queue's normal one.
 _QUORUM_NORMAL: Final = 4
 #: kombu's classes are typed here and there, and not where they are made.
@@ -130,3 +133,23 @@ def declare(channel: Any, queues: Iterable[Declared]) -> None:
             one.queue.exchange.bind(channel).declare()
         else:
             one.queue.bind(channel).declare()
+
+
+def declare_each(connection: Any, queues: Sequence[Declared]) -> tuple[list[Declared], dict[str, Exception]]:
+    """Declare queues one by one; return those that the server accepts, and why it refuses the others, by their names.
+
+    A queue that exists with other arguments, or that the user may not use, is refused: that is no fault of the others.
+    """
+    accepted: list[Declared] = []
+    refused: dict[str, Exception] = {}
+    channel = connection.channel()
+    for one in queues:
+        try:
+            declare(channel, [one])
+        except _REFUSALS as error:
+            refused[one.name] = error
+            channel = connection.channel()
+        else:
+            accepted.append(one)
+    channel.close()
+    return accepted, refused

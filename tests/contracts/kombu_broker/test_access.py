@@ -98,6 +98,28 @@ def test_other_arguments_are_named(broker: KombuBroker, virtual_host: str) -> No
         broker.publish([envelope()])
 
 
+def test_a_queue_that_is_refused_keeps_no_other_from_its_consumer(
+    broker: KombuBroker, virtual_host: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What differs and how to mend it is said once; the queue is consumed when that has been done, without a new start."""
+    with rabbitmq.connection(virtual_host) as opened:
+        opened.channel().queue_declare("refused", durable=True, auto_delete=False, arguments={"x-max-priority": 3})
+    broker.publish([envelope("1")])
+    with consuming(broker, "refused", "default") as consumer:
+        consumer.settle(settled(consumer.receive(10, 5), Disposition.ACK))
+        monkeypatch.setattr("django_tasks.brokers.kombu.consumer._REFUSED_FOR", 0.0)
+        consumer._refused_until = 0.0
+        assert consumer.receive(10, 0) == []
+        (said,) = caplog.messages
+        for words in ("'refused' is not consumed", "x-max-priority", "delete it there or describe it as it is"):
+            assert words in said
+        rabbitmq.delete_queues(virtual_host, ["refused"])
+        assert consumer.receive(10, 0) == []
+        broker.publish([envelope("2", queue="refused"), envelope("3")])
+        assert sorted(names(consumer.receive(10, 5))) == ["2", "3"]
+        assert "'refused' is consumed now" in caplog.messages[-1]
+
+
 def test_a_connection_that_ended_while_idle_is_replaced(broker: KombuBroker) -> None:
     """A pooled connection that ended unnoticed costs no error."""
     assert broker._amqp is not None
