@@ -11,12 +11,12 @@ from django.db.models import QuerySet
 from django_tasks import client, clock
 from django_tasks.dbaccess import close_if_broken, trying_again
 from django_tasks.exceptions import DecodeError, OperationalError
-from django_tasks.messages import DELIVERY_COUNT, UNKNOWN_SINCE, DeadMessage, Envelope
+from django_tasks.messages import DELIVERY_COUNT, KEPT_ASIDE, UNKNOWN_SINCE, DeadMessage, Envelope
 from django_tasks.models.queues import DeadLetter
 from django_tasks.serializers import dumps_json, loads_json
 
 _BATCH = 500
-_LEFTOVERS: Final = frozenset({DELIVERY_COUNT, UNKNOWN_SINCE, "redelivered"})
+_LEFTOVERS: Final = frozenset({DELIVERY_COUNT, KEPT_ASIDE, UNKNOWN_SINCE, "redelivered"})
 
 
 def record(dead: Sequence[DeadMessage]) -> None:

@@ -135,6 +135,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     text = str(getattr(error, "reply_text", "") or error) or type(error).__name__
+    if "acknowledgement" in text and "timed out" in text:
+        return f"{text} (a message was held for longer than the server's consumer_timeout, and is given to others)"
     hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
     if not hint and any(word in text for word in _REDIS_REFUSALS):
         hint = "wrong user or password"

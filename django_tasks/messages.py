@@ -22,6 +22,8 @@ DELIVERY_COUNT: Final = "x-delivery-count"
 
 #: Header of a message whose task no worker knew when it was first seen: that time (ISO 8601).
 UNKNOWN_SINCE: Final = "x-unknown-since"
+#: Set on a message whose task was running when it was sent again: it counts as one that the broker handed out before.
+KEPT_ASIDE: Final = "x-kept-aside"
 
 #: Header of a message that says when it was sent (ISO 8601).
 SENT_AT: Final = "x-sent-at"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from django_tasks import clock
 from django_tasks.exceptions import EncodeError, InvalidTaskError, SoftTimeLimitExceeded
 from django_tasks.layered import MOST_SHARED, Layered, Shared
-from django_tasks.messages import DELIVERY_COUNT, NOTHING, SENT_AT, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
+from django_tasks.messages import DELIVERY_COUNT, KEPT_ASIDE, NOTHING, SENT_AT, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
 from django_tasks.records import maker
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, plain_signatures, serializer_of
 
@@ -33,7 +33,7 @@ _PROTOCOL: Final = frozenset({
 })
 # fmt: on
 #: Headers with a field of their own in TaskMessage, and those that belong to one delivery only.
-_KNOWN: Final = _PROTOCOL | {"compression", "redelivered", DELIVERY_COUNT, UNKNOWN_SINCE, SENT_AT}
+_KNOWN: Final = _PROTOCOL | {"compression", "redelivered", DELIVERY_COUNT, KEPT_ASIDE, UNKNOWN_SINCE, SENT_AT}
 #: Keys of a protocol 1 body that are no headers.
 _VERSION_1_BODY: Final = frozenset({"args", "kwargs", "callbacks", "errbacks", "chord", "utc", "taskset"})
 

@@ -45,6 +45,10 @@ class Consumer(ABC):
     def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Renew the leases of these deliveries: from now, for ``lease`` seconds."""
 
+    def holds(self, tag: str) -> bool:
+        """Whether this consumer can still settle a delivery that it handed out."""
+        return True
+
     @abstractmethod
     def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
         """Take over what a dead consumer of this node held.
@@ -78,8 +82,14 @@ class Broker(ABC):
     #: ``Consumer.inherit`` can settle what a killed process held. Where it can't, ``remember_deaths`` tells whoever gets
     #: the messages next.
     recovers: ClassVar[bool]
+    #: A message that is held for long is given to others although its holder lives: it must be settled soon, and kept elsewhere.
+    wants_settling_soon: bool = False
     #: How many steps of priority are told apart; 1 means none.
     priorities: ClassVar[int]
+
+    def belongs_to_one(self, queue: str) -> bool:
+        """Whether a queue of this name is one consumer's alone, as of a broadcast: another one can't get its messages."""
+        return False
 
     @classmethod
     def from_url(cls, url: URL) -> Self:

@@ -44,7 +44,7 @@ def park(envelopes: Sequence[Envelope], *, alias: str | None = None) -> None:
     delay by itself. Raises OperationalError when the database can't take them, and EncodeError for headers that JSON can't hold.
     """
     seconds = reach(brokers.current())
-    open_lot(alias).publish([_row(envelope, due_of(envelope, seconds)) for envelope in envelopes])
+    open_lot(alias).publish([parked_row(envelope, due_of(envelope, seconds)) for envelope in envelopes])
 
 
 def send(broker: Broker, envelopes: Sequence[Envelope]) -> None:
@@ -105,7 +105,8 @@ def due_of(envelope: Envelope, seconds: float) -> datetime | None:
     return envelope.not_before - timedelta(seconds=seconds)
 
 
-def _row(envelope: Envelope, due: datetime | None) -> Envelope:
+def parked_row(envelope: Envelope, due: datetime | None) -> Envelope:
+    """Return the envelope of a row that falls due then, and says where this one is going."""
     lowest, highest = _ROW_PRIORITIES
     kept = {
         "queue": envelope.queue,

@@ -21,6 +21,7 @@ from django_tasks.outcomes import Outcome, ignores_result
 from django_tasks.worker.admission import Admission
 from django_tasks.worker.announcing import Announcer
 from django_tasks.worker.completer import Completer
+from django_tasks.worker.keepingaside import keeping_aside
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.outage import Outage, broker_in_words, endurance, servers_in_words
 from django_tasks.worker.parked import parked_messages_are_due
@@ -65,7 +66,7 @@ class ConsumerThread(threading.Thread):
         super().__init__(name="django_tasks-consumer")
         self._broker = broker
         self._queues: Sequence[str] = options.queues
-        self._consumer: Consumer = broker.consume(options.queues, consumer_id=consumer_id)
+        self._consumer: Consumer = keeping_aside(broker, broker.consume(options.queues, consumer_id=consumer_id), options.lease)
         self._options = options
         self._admission = admission
         self._revoked = revoked

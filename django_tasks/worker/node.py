@@ -21,6 +21,7 @@ from django_tasks.canvas.links import followups
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Death
 from django_tasks.models import Queue
+from django_tasks.parking import aside
 from django_tasks.worker.announcing import Announcer
 from django_tasks.worker.completer import Completer
 from django_tasks.worker.heartbeat import Heartbeat
@@ -158,6 +159,8 @@ class Node:
                 deaths = {tag: Death(cause, command["how"]) for tag, cause in started.items() if cause != STOPPED}
                 if deaths:
                     self._broker.remember_deaths(deaths)
+                if self._broker.wants_settling_soon:
+                    aside.release(command["holders"])
             for holder in command["holders"]:
                 for delivery in self._consumer.inherit(holder, list(started)):
                     self._completer.add(outcome_after_death(delivery, started[delivery.tag], command["how"], self._options.name, followups))

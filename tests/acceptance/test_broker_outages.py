@@ -12,6 +12,9 @@ import pytest
 
 from django_tasks import brokers, group
 from django_tasks.exceptions import OperationalError
+from django_tasks.messages import Disposition, Settlement
+from django_tasks.models import Message
+from django_tasks.worker import keepingaside
 from tests.places import RABBITMQ, REDIS, Place, open_place
 from tests.privateservers import PrivateRabbitMQ, PrivateRedis, need_rabbitmq_server, need_redis_server
 from tests.processes import SOON, StartWorker, wait_until
@@ -353,3 +356,40 @@ def test_connections_that_rabbitmq_closes(start_worker: StartWorker, own_rabbitm
         own_rabbitmq.control("close_all_connections", "tests")
         wait_until(lambda before=before: seen() > before or seen() == TASKS, "more tasks", BACK_IN)
     check_all_ran(results, on_own_rabbitmq, worker)
+
+
+@pytest.fixture
+def impatient(own_rabbitmq: PrivateRabbitMQ) -> Iterator[None]:
+    """RabbitMQ gives back what a consumer holds for more than three seconds, and looks each half second."""
+    kept = {
+        name: own_rabbitmq.control("eval", f"application:get_env(rabbit, {name}).")
+        for name in ("consumer_timeout", "channel_tick_interval")
+    }
+    own_rabbitmq.control(
+        "eval", "application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 500)."
+    )
+    yield
+    for name, value in kept.items():
+        number = value.strip().removeprefix("{ok,").removesuffix("}")
+        own_rabbitmq.control("eval", f"application:set_env(rabbit, {name}, {number}).")
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.slow
+@pytest.mark.usefixtures("impatient", "on_own_rabbitmq")
+def test_a_task_that_runs_for_longer_than_rabbitmq_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps its message and its connection, and nobody else gets the message while it runs."""
+    monkeypatch.setattr(keepingaside, "AFTER", 1.0)
+    tasks.add.delay(1, 2)
+    broker = brokers.current()
+    consumer = keepingaside.keeping_aside(broker, broker.consume(["default"], consumer_id="long"), 60.0)
+    with closing(consumer), closing(broker.consume(["default"], consumer_id="other")) as other:
+        (delivery,) = consumer.receive(1, 10)
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            # Raises OperationalError where the server has closed the channel.
+            assert consumer.receive(0, 0.3) == []
+            assert other.receive(1, 0.1) == []
+        assert Message.objects.count() == 1
+        consumer.settle([Settlement(delivery, Disposition.ACK)])
+        assert Message.objects.count() == 0

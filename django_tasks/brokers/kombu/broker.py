@@ -48,6 +48,7 @@ class KombuBroker(Broker):
         self.server = Server(urls, **transport_options)
         self._queues: dict[str, Declared] = {}
         self._router: Any = None
+        self.wants_settling_soon = self.server.native
         self._amqp = Publisher(self.server) if self.server.native else None
         self._virtual = None if self.server.native else VirtualPublisher(self.server)
         self.redeliveries = Redeliveries()
@@ -89,6 +90,10 @@ class KombuBroker(Broker):
         if found is None:
             found = self._queues[name] = declared(name)
         return found
+
+    def belongs_to_one(self, queue: str) -> bool:
+        """Whether it is a broadcast's."""
+        return self.queue(queue).broadcast
 
     def publish(self, envelopes: Sequence[Envelope]) -> None:
         """Hand over all envelopes or none (virtual transports: one by one, in order).

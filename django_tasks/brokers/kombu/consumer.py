@@ -20,7 +20,7 @@ from django_tasks.brokers.kombu.waking import Alarm
 from django_tasks.brokers.kombu.window import Window
 from django_tasks.conf import settings
 from django_tasks.kombuaccess import describe
-from django_tasks.messages import DELIVERY_COUNT, Delivery, Disposition, Envelope, Settlement
+from django_tasks.messages import DELIVERY_COUNT, KEPT_ASIDE, Delivery, Disposition, Envelope, Settlement
 
 logger = logging.getLogger("django_tasks.brokers")
 
@@ -211,6 +211,7 @@ class AMQPConsumer(Consumer):
 
     def _hold(self, number: int, envelope: Envelope, queue: Declared, window: str, *, again: bool) -> None:
         key = task_key(envelope.headers, envelope.properties)
+        again = again or KEPT_ASIDE in envelope.headers
         tag = f"{self._connections}.{number}:{key}"
         held = self._outstanding[tag] = Held(number, tag, envelope, queue, window, key, again)
         self._window_of_this_channel().held[window] += 1
@@ -327,6 +328,10 @@ class AMQPConsumer(Consumer):
         if burst:
             self._connection.transport.write(burst)
             self._connection.bytes_sent += 1
+
+    def holds(self, tag: str) -> bool:
+        """Whether it came by this connection and is unsettled."""
+        return tag in self._outstanding
 
     def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Send a heartbeat if one is due: what an AMQP connection holds is its own as long as it lives."""

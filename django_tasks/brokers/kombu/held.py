@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from django_tasks.brokers.kombu.declaring import Declared
 from django_tasks.brokers.kombu.envelopes import earlier_deliveries
-from django_tasks.messages import DELIVERY_COUNT, Death, Delivery, Disposition, Envelope, Settlement
+from django_tasks.messages import DELIVERY_COUNT, KEPT_ASIDE, Death, Delivery, Disposition, Envelope, Settlement
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ def delivery_of(held: Held, starts: int = 0, death: Death | None = None) -> Deli
     envelope = held.envelope
     earlier = 0
     if DELIVERY_COUNT in envelope.headers:
-        if held.again and held.queue.quorum:
+        if held.again and held.queue.quorum and KEPT_ASIDE not in envelope.headers:
             # The server's own count, which knows nothing of what was never started.
             headers = {name: value for name, value in envelope.headers.items() if name != DELIVERY_COUNT}
             envelope = replace(envelope, headers=headers)

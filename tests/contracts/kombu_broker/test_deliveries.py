@@ -7,7 +7,7 @@ import pytest
 from django_tasks import clock
 from django_tasks.brokers.kombu import KombuBroker
 from django_tasks.exceptions import OperationalError
-from django_tasks.messages import Death, Delivery, Disposition, Settlement
+from django_tasks.messages import DELIVERY_COUNT, KEPT_ASIDE, Death, Delivery, Disposition, Settlement
 from django_tasks.models import Redelivery
 from django_tasks.testing.broker_probes import envelope, names, settled
 from tests.contracts.kombu_broker.receiving import arrivals, consuming, cut
@@ -190,3 +190,15 @@ def test_catching_up_waits_for_no_explanation(broker: KombuBroker) -> None:
             received = consumer.receive(1, 0)
             assert names(received) == ["1"]
             consumer.settle([Settlement(received[0], Disposition.ACK)])
+
+
+def test_what_was_kept_aside_counts_as_handed_out_before(broker: KombuBroker) -> None:
+    """The message of a long task whose process died: how it died is known, and that start is counted."""
+    sent = envelope("1", headers={"id": "1", "task": "contract.task", DELIVERY_COUNT: 2, KEPT_ASIDE: True})
+    broker.remember_deaths({"1.1:1": Death("crashed", "signal 9")})
+    broker.publish([sent])
+    with consuming(broker) as consumer:
+        (delivery,) = consumer.receive(1, 5)
+        assert delivery.death == Death("crashed", "signal 9")
+        assert delivery.deliveries == 1 + 2 + 1
+        consumer.settle(settled([delivery], Disposition.ACK))
