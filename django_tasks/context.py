@@ -83,6 +83,8 @@ class Request(_Open):
     workflows: int = 0
     #: It was told to end (``revoke(terminate=True)``): what it raises from then on is no failure of its own.
     terminated: bool = False
+    #: The signal by which it was told.
+    terminated_by: int | None = None
     #: The task has stored a state of its own, which STARTED must not replace.
     stored_own_state: bool = False
     #: When the task last stored its progress (``clock.monotonic``).

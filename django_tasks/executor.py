@@ -143,6 +143,8 @@ class Executor:
     def __init__(self, *, follow: Follow, middleware: Sequence[Middleware] = ()) -> None:
         self._follow = follow
         self._plans: dict[int, Plan] = {}
+        #: What the main thread runs now, and may be interrupted in, where there is one task at a time.
+        self.inside: Request | None = None
         #: Called when a task's function ends, in a process that it has forked; ends that process.
         self.leave_fork: Callable[[BaseException | None], NoReturn] | None = None
         self._call = compose(middleware, "execute", self._call_function) if middleware else self._call_function
@@ -162,8 +164,12 @@ class Executor:
         token = enter(request)
         try:
             try:
-                self._begin(plan, request)
-                value = loop_thread.run(self._limited(request)) if plan.is_async else self._call_limited(request)
+                try:
+                    self._begin(plan, request)
+                    self.inside = request
+                    value = loop_thread.run(self._limited(request)) if plan.is_async else self._call_limited(request)
+                finally:
+                    self.inside = None
             except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome
                 return self._failed(plan, request, error, time.perf_counter() - started)
             return self._succeeded(plan, request, value, time.perf_counter() - started)
@@ -377,7 +383,7 @@ class Executor:
     def _terminated(self, plan: Plan, request: Request, runtime: float) -> Outcome:
         error = TaskRevokedError("terminated")
         outcome = revoked(request, error, runtime=runtime, followups=self._failure_followups(request, error, states.REVOKED))
-        tell_revoked(request, terminated=True)
+        tell_revoked(request, terminated=True, signum=request.terminated_by)
         logger.info("Task %s[%s] terminated", _shown(request.message), request.message.id)
         self._end(plan, outcome, None)
         return outcome

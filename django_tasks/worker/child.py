@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from django_tasks import brokers, log, result_backends, signals
 from django_tasks.canvas.links import followups
@@ -28,6 +28,10 @@ from django_tasks.worker.revoked import RevokedTasks
 from django_tasks.worker.scoreboard import Block, End
 
 logger = logging.getLogger("django_tasks.worker")
+
+
+#: Signals that terminals and service managers send to all processes of a worker.
+_GROUP: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
 
 class Child:
@@ -95,6 +99,8 @@ def run_child(options: WorkerOptions, *, consumer_id: str, block: Block, rates: 
     """Be a child: called right after the fork; the return value is the exit status."""
     _leave_signals_to_the_supervisor()
     child = Child(options, consumer_id=consumer_id, block=block, rates=rates, revoked=revoked)
+    if options.slots == 1:
+        _hear_interruptions(child.pool)
     child.consumer.answer = channel.send
     listen(channel, child.consumer.command)
     block.leave(child.run())
@@ -120,11 +126,20 @@ def listen(channel: Channel, command: Callable[[Mapping[str, Any]], None]) -> th
 def _leave_signals_to_the_supervisor() -> None:
     # Ctrl-C and service managers signal the whole group; what that means for children, the supervisor says. Handlers
     # that do nothing, rather than SIG_IGN, because programs that tasks start would inherit that.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+    for number in (*_GROUP, signal.SIGUSR1):
         forks.handle(number, _nothing)
-    for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+    for number in (signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
+
+
+def _hear_interruptions(pool: Pool) -> None:
+    # Which of these are for the task that runs, and not for the whole group, the supervisor writes on the scoreboard.
+    def interrupt(number: int, frame: object) -> None:
+        pool.interrupt(number)
+
+    for number in (*_GROUP, signal.SIGUSR1):
+        forks.handle(number, interrupt)
 
 
 def _nothing(number: int, frame: object) -> None:

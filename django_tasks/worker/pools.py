@@ -1,6 +1,7 @@
 """How one child runs tasks: one by one, in threads, or on an event loop. Prefork is ``SoloPool`` in many children."""
 
 import asyncio
+import signal
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from asgiref.sync import sync_to_async
 
 from django_tasks import clock, states
 from django_tasks.context import Request
+from django_tasks.exceptions import SoftTimeLimitExceeded
 from django_tasks.executor import Executor, loop_thread, run_on
 from django_tasks.outcomes import Outcome, hard_limit_of
 from django_tasks.worker.dbconnections import coroutines_left_something, tidy_after_coroutine, tidy_after_idling, tidy_after_task
@@ -84,6 +86,19 @@ class Pool(ABC):
         """Let ``run`` return once nothing waits or runs."""
         self._stopping = True
         self._notify(self.slots)
+
+    def interrupt(self, number: int) -> None:
+        """End the task for which the supervisor has sent this signal, if it runs here still; for the main thread's handler."""
+        request, running = self._executor.inside, self._running.get(0)
+        if request is None or running is None or not self._block.is_for(number, running.since):
+            return
+        request.terminated, request.terminated_by = True, number
+        if number == signal.SIGUSR1:
+            raise SoftTimeLimitExceeded
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        # As Celery's processes do, so that ``finally`` blocks run, and no ``except Exception`` keeps the task from its end.
+        raise SystemExit(f"the task was terminated by {signal.Signals(number).name}")
 
     def forget(self) -> None:
         """In a child that a task has forked: run nothing of what waits, and end with the task's function."""

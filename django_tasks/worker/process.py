@@ -9,7 +9,7 @@ from typing import Final
 
 from django_tasks import clock
 from django_tasks.worker.pipe import Channel
-from django_tasks.worker.scoreboard import Block
+from django_tasks.worker.scoreboard import Block, Line
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -27,6 +27,8 @@ class Process:
     silent: bool = False
     #: Why it is ended while it runs these tasks, by their ids.
     blamed: dict[str, str] = field(default_factory=dict)
+    #: The task that was told to end, and when its process is killed if it has not.
+    ending: tuple[Line, float] | None = None
 
     def runs_only_blamed(self, block: Block) -> bool:
         """Whether nothing else runs in it. One that runs nothing any more stores what came of its tasks, and ends by itself."""

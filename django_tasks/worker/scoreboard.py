@@ -26,6 +26,9 @@ _END_AT: Final = _HEAD.size
 # what its consumer thread has in hand: whether it is read or stored (0: nothing), and how long their tags are
 _HANDS: Final = struct.Struct("<BH")
 _HANDS_AT: Final = _END_AT + 7
+# by which signal the supervisor interrupts a task, and when that task began
+_INTERRUPT: Final = struct.Struct("<Bxxxxxxxd")
+_INTERRUPT_AT: Final = 32
 _HEAD_SIZE: Final = 64
 #: Bytes for the tags, one a line; those of a batch that don't fit are nobody's.
 _HANDS_SIZE: Final = 16384
@@ -133,6 +136,18 @@ class Block:
     def ended(self) -> End:
         """Why the child has ended."""
         return End(self._memory[self._offset + _END_AT])
+
+    def interrupt(self, number: int, started: float) -> None:
+        """Note, before the signal is sent, which task it is for: others may send the same one to all processes of a group."""
+        _INTERRUPT.pack_into(self._memory, self._offset + _INTERRUPT_AT, number, started)
+
+    def is_for(self, number: int, started: float) -> bool:
+        """Whether this signal was sent to the task that began then; once."""
+        given = _INTERRUPT.unpack_from(self._memory, self._offset + _INTERRUPT_AT)
+        if given != (number, started):
+            return False
+        self.interrupt(0, 0.0)
+        return True
 
     def hold(self, hand: Hand, tags: Iterable[str]) -> None:
         """Note which deliveries the consumer thread has in hand: should the process die now, it may be because of them."""

@@ -21,7 +21,7 @@ from django_tasks.worker.process import Process, fork
 from django_tasks.worker.ratelimits import RateLimits
 from django_tasks.worker.recovery import CRASHED, OVERDUE, STOPPED, TERMINATED, UNREAD
 from django_tasks.worker.revoked import RevokedTasks
-from django_tasks.worker.scoreboard import Block, End, Hand, Scoreboard
+from django_tasks.worker.scoreboard import Block, End, Hand, Line, Scoreboard
 from django_tasks.worker.shutdown import Shutdown, SignalMailbox
 from django_tasks.worker.watchdog import Sign, Watchdog, patience
 
@@ -33,6 +33,10 @@ LOOK: Final = (0.1, 1.0)
 GRACE: Final = 10.0
 #: Seconds that a child has to come back from its first call of the broker when it has been told to stop.
 START_GRACE: Final = 5.0
+#: Seconds that a task which is terminated has for its clean-up.
+TERMINATE_GRACE: Final = 5.0
+#: Signals that ask a task to end; after any other one it may run on.
+_ENDINGS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 #: A child that ends sooner than this after its start (seconds) is replaced with a growing delay.
 TOO_SOON: Final = 1.0
 MOST_DELAY: Final = 30.0
@@ -230,6 +234,7 @@ class Supervisor:
         for process in self._children.values():
             process.channel.push()
         limited = any(line.deadline is not None for block in self._scoreboard.blocks for line in block.running())
+        limited = limited or any(process.ending is not None for process in self._children.values())
         timeout = LOOK[0] if limited or self._kill_at or clock.monotonic() < self._start_at else LOOK[1]
         sources: list[SignalMailbox | Channel] = [self._mailbox]
         sources += [process.channel for process in self._speaking() if not process.channel.closed]
@@ -249,7 +254,7 @@ class Supervisor:
                 case {"do": "recovered", "consumer_id": consumer_id}:
                     self._unburied.pop(consumer_id, None)
                 case {"do": "terminate", "task_id": task_id}:
-                    self._terminate(task_id)
+                    self._terminate(task_id, signal.Signals[command.get("signal", "SIGTERM")])
                 case _:
                     logger.error("The supervisor does not know the command %r", command)
 
@@ -281,6 +286,7 @@ class Supervisor:
                 self._kill_at.pop(index, None)
             if now >= self._kill_at.get(index, now + 1) or (index in self._kill_at and process.runs_only_blamed(block)):
                 self._kill(process)
+            self._notice_ending(process, block, now)
             self._notice_silence(process, block, now)
 
     def _end_child(self, index: int, process: Process, now: float) -> None:
@@ -291,15 +297,39 @@ class Supervisor:
             process.channel.send({"do": "stop"})
             self._kill_at[index] = now + GRACE
 
-    def _terminate(self, task_id: str) -> None:
+    def _terminate(self, task_id: str, number: signal.Signals) -> None:
         for index, process in self._children.items():
-            if any(line.task_id == task_id for line in self._scoreboard[index].running()):
-                if self._options.slots == 1:
-                    logger.info("Task [%s] is terminated; its process %d is killed", task_id, process.pid)
-                    process.blamed[task_id] = TERMINATED
-                    self._kill(process)
-                else:
-                    process.channel.send({"do": "cancel", "task_id": task_id})
+            lines = [line for line in self._scoreboard[index].running() if line.task_id == task_id]
+            if lines and self._options.slots == 1:
+                self._interrupt(index, process, lines[0], number)
+            elif lines:
+                process.channel.send({"do": "cancel", "task_id": task_id})
+
+    def _interrupt(self, index: int, process: Process, line: Line, number: signal.Signals) -> None:
+        logger.info("Task [%s] is terminated: its process %d gets %s", line.task_id, process.pid, number.name)
+        process.blamed[line.task_id] = TERMINATED
+        if number in _ENDINGS:
+            process.ending = (line, clock.monotonic() + TERMINATE_GRACE)
+        elif number != signal.SIGKILL:
+            process.ending = (line, float("inf"))
+        self._scoreboard[index].interrupt(number, line.started)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+    def _notice_ending(self, process: Process, block: Block, now: float) -> None:
+        if process.ending is None:
+            return
+        line, deadline = process.ending
+        if line not in block.running():
+            # It has ended by itself, and says how.
+            process.ending = None
+            process.blamed.pop(line.task_id, None)
+        elif now >= deadline:
+            process.ending = None
+            logger.warning(
+                "Task [%s] runs on %gs after its end was asked for; its process %d is killed", line.task_id, TERMINATE_GRACE, process.pid
+            )
+            self._kill(process)
 
     def _notice_late_start(self, process: Process, now: float) -> None:
         # It has not begun to consume, so there is nothing to wait for.

@@ -1,14 +1,15 @@
 """What tasks do with processes: fork, start and end them."""
 
+import os
 import signal
 
 import pytest
 from django.db import connections
 
-from django_tasks import app
+from django_tasks import app, states
 from django_tasks.exceptions import WorkerLostError
 from tests.places import POSTGRES, RABBITMQ, REDIS, SQLITE, Place
-from tests.processes import StartWorker
+from tests.processes import StartWorker, state_of, wait_until
 from tests.sampleapp import tasks
 from tests.sampleapp.models import Effect
 
@@ -49,3 +50,28 @@ def test_exit_statuses_are_not_a_tasks_to_choose(start_worker: StartWorker, plac
             result.get(timeout=50)
     assert tasks.add.delay(1, 1).get(timeout=50) == 2
     assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("place", [SQLITE], indirect=True)
+def test_a_task_that_is_terminated_can_clean_up(start_worker: StartWorker, place: Place) -> None:
+    """Every signal but SIGKILL reaches it, and it is revoked; its process works on. A group's signal is nobody's end."""
+    worker = start_worker("-c", "1")
+    for task, name in [
+        (tasks.clean_up, "SIGTERM"),
+        (tasks.clean_up, "SIGINT"),
+        (tasks.clean_up, "SIGUSR1"),
+        (tasks.clean_up_async, "SIGTERM"),
+        (tasks.clean_up, "SIGKILL"),
+    ]:
+        key = f"{task.name} {name}"
+        result = task.delay(key)
+        wait_until(Effect.objects.filter(key=f"{key} runs").exists, f"{key} to run; the worker said\n{worker.output}")
+        wait_until(lambda result=result: state_of(result.id) == states.STARTED, f"{key} to be marked; it said\n{worker.output}")
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            os.kill(Effect.objects.get(key=f"{key} runs").pid, number)
+        result.revoke(terminate=True, signal=name)
+        wait_until(lambda result=result: state_of(result.id) == states.REVOKED, f"{key} to be revoked; it said\n{worker.output}")
+        if name != "SIGKILL":
+            wait_until(Effect.objects.filter(key=f"{key} is clean").exists, f"{key} to clean up; it said\n{worker.output}")
+    assert not Effect.objects.filter(key__contains="SIGKILL is clean").exists()
+    assert Effect.objects.values("pid").distinct().count() == 1

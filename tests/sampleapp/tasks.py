@@ -223,3 +223,23 @@ def terminate_child():
     child.terminate()
     child.join(20)
     return child.exitcode
+
+
+@shared_task
+def clean_up(key):
+    """Never return; leave a row behind when told to end."""
+    try:
+        Effect.objects.create(key=f"{key} runs", pid=os.getpid())
+        threading.Event().wait()
+    finally:
+        Effect.objects.create(key=f"{key} is clean", pid=os.getpid())
+
+
+@shared_task
+async def clean_up_async(key):
+    """Do the same in a coroutine."""
+    try:
+        await Effect.objects.acreate(key=f"{key} runs", pid=os.getpid())
+        await asyncio.Event().wait()
+    finally:
+        await Effect.objects.acreate(key=f"{key} is clean", pid=os.getpid())

@@ -98,3 +98,35 @@ def test_a_process_that_does_not_begin_is_replaced(
     assert (1000 in killed) == (killed_when_late or killed_at_stop)
     for channel in (ours, theirs):
         channel.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [("SIGTERM", [signal.SIGTERM, signal.SIGKILL]), ("SIGUSR1", [signal.SIGUSR1]), ("SIGKILL", [signal.SIGKILL])],
+)
+def test_a_task_that_is_told_to_end_has_a_moment_for_it(
+    revoked: RevokedTasks, monkeypatch: pytest.MonkeyPatch, name: str, sent: list[int]
+) -> None:
+    """A signal that asks for an end is followed by SIGKILL where the task runs on; another one is not. One that ends in time lives."""
+    got: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: got.append(number))
+    supervisor = Supervisor(WorkerOptions(name="w@h", queues=("q",)), rates=RateLimits([]), revoked=revoked)
+    ours, theirs = Channel.pair()
+    block = supervisor._scoreboard[0]
+    now = clock.monotonic()
+    block.fetched(now, 0)
+    process = supervisor._children[0] = Process(1000, "c", ours)
+    for ends in (True, False):
+        got.clear()
+        block.begin(0, "id", "1", now, None)
+        supervisor._terminate("id", signal.Signals[name])
+        assert block.is_for(signal.Signals[name], now)
+        if ends:
+            block.end(0)
+        monkeypatch.setattr(clock, "monotonic", lambda: now + 6)
+        supervisor._enforce_limits()
+        monkeypatch.setattr(clock, "monotonic", lambda: now)
+        assert got == (sent[:1] if ends else sent)
+        assert ("id" in process.blamed) != ends or name == "SIGKILL"
+    for channel in (ours, theirs):
+        channel.close()
