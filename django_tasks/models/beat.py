@@ -64,6 +64,8 @@ class BeatStart(models.Model):
     every = models.BigIntegerField()
     since = UTCDateTimeField()
 
+    objects = OwnRows()
+
     class Meta:
         verbose_name = _("start of a periodic task")
         verbose_name_plural = _("starts of periodic tasks")

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings as django_settings
 from django.db.models import QuerySet
 
 from django_tasks import clock
@@ -34,7 +33,7 @@ def keep(deliveries: Sequence[Delivery], holder: str, lease: float) -> dict[str,
 
 def renew(holder: str, lease: float) -> None:
     """Let none of this holder's rows fall due for another ``lease`` seconds."""
-    _change(_held([holder]), until=_moment(clock.now() + timedelta(seconds=lease)))
+    _change(_held([holder]), until=clock.now() + timedelta(seconds=lease))
 
 
 def forget(numbers: Collection[int], holder: str) -> None:
@@ -46,12 +45,12 @@ def forget(numbers: Collection[int], holder: str) -> None:
 
 def give_back(numbers: Collection[int], holder: str, until: datetime | None = None) -> None:
     """Let these rows fall due, now or then."""
-    _change(_held([holder]).filter(pk__in=numbers), until=_moment(until or clock.now()), claimed_by=None)
+    _change(_held([holder]).filter(pk__in=numbers), until=until or clock.now(), claimed_by=None)
 
 
 def release(holders: Sequence[str]) -> None:
     """Let the rows of dead holders fall due now."""
-    _change(_held(holders), until=_moment(clock.now()), claimed_by=None)
+    _change(_held(holders), until=clock.now(), claimed_by=None)
 
 
 def _change(rows: "QuerySet[Message]", **fields: Any) -> None:
@@ -70,14 +69,10 @@ def _alias() -> str:
     return str(settings.TASK_OUTBOX_DATABASE)
 
 
-def _moment(moment: datetime) -> datetime:
-    return moment if django_settings.USE_TZ else moment.replace(tzinfo=None)
-
-
 def _row(delivery: Delivery, holder: str, due: datetime) -> Message:
     # To its queue and nowhere else: by its exchange it would reach others' queues a second time. What was counted until now stays;
     # this start is counted when it comes again, as any start that was not finished.
     headers = {**delivery.envelope.headers, DELIVERY_COUNT: delivery.deliveries - 1, KEPT_ASIDE: True}
     envelope = replace(delivery.envelope, headers=headers, queue=delivery.queue, exchange=None, routing_key=None, not_before=None)
-    (values,) = insert_rows([parked_row(envelope, due)], clock.now(), _moment)
+    (values,) = insert_rows([parked_row(envelope, due)], clock.now(), lambda moment: moment)
     return Message(**dict(zip(INSERTED, values, strict=True)), claimed_by=holder)

@@ -73,8 +73,9 @@ def test_a_long_task_is_settled_soon_and_its_message_kept(broker, alias, forward
 
 
 @pytest.mark.parametrize(("disposition", "forwarded"), [(Disposition.REQUEUE, 1), (Disposition.DELAY, 0), (Disposition.DEAD, 0)])
-def test_other_fates(alias, forwarder, keeping, disposition, forwarded):
-    """What goes back is sent to its queue, now or when it is due; what is dead is gone."""
+def test_other_fates(settings, alias, forwarder, keeping, disposition, forwarded):
+    """What goes back is sent to its queue, now or when it is due, whatever zone the project has; what is dead is gone."""
+    settings.USE_TZ, settings.TIME_ZONE = False, "Asia/Tokyo"
     (delivery,) = keeping.receive(1, 0)
     keeping.receive(0, 0)
     keeping.settle([Settlement(delivery, disposition, until=clock.now() + timedelta(hours=1))])
