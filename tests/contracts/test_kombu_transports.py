@@ -110,6 +110,7 @@ def server() -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.needs("moto")
 @pytest.mark.needs("boto3")
 class TestSQS(Unordered):
