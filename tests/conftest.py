@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests import emptying, planplugin
+from tests import emptying, planplugin, rabbitmq
 from tests.services import SERVICES, missing, missing_package
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
@@ -86,6 +86,13 @@ def alias(request: pytest.FixtureRequest) -> str:
     here are left out of that list.
     """
     return request.param
+
+
+@pytest.fixture(scope="session")
+def virtual_host() -> Iterator[str]:
+    """The URL of a virtual host of RabbitMQ's that belongs to this process of tests."""
+    with rabbitmq.virtual_host() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

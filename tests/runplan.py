@@ -13,7 +13,7 @@ DURATIONS = Path(__file__).with_name("durations.txt")
 #: The fast ones come first. A folder that isn't named here comes last.
 LAYERS = ("unit", "database", "contracts", "interop", "browser", "acceptance")
 #: `make test` leaves out tests whose cases take longer than this on average, in seconds.
-SLOW = 5.0
+SLOW = 3.0
 #: Less is not worth a line of its own.
 SHORT = 0.05
 #: A set-up or a clean-up counts for no more: the first and the last test of a process make and drop its databases.

@@ -170,6 +170,7 @@ class TestFiles(InCelerysStore):
     URL = "file://{path}"
 
 
+@pytest.mark.needs("sqlalchemy")
 @pytest.mark.django_db(transaction=True)
 class TestSQLAlchemy(InCelerysStore):
     URL = "db+sqlite:///{path}/results.sqlite"

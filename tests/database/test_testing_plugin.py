@@ -35,7 +35,7 @@ INI = """
 DJANGO_SETTINGS_MODULE = shopsettings
 pythonpath = .
 filterwarnings = error
-addopts = --strict-markers --strict-config
+addopts = --strict-markers --strict-config --nomigrations
 """
 #: Where the package is installed with its entry point, pytest loads the plugin by itself.
 LOADED = any(one.value == "django_tasks.testing.plugin" for one in entry_points(group="pytest11"))

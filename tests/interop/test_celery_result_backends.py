@@ -204,6 +204,7 @@ def test_every_backend_of_celery_is_known():
     assert schemes - ours <= set(libraries.EXTRAS)
 
 
+@pytest.mark.needs("sqlalchemy")
 def test_a_store_that_can_not_be_used(tmp_path):
     """A directory that doesn't exist is a mistake in the settings; a server that is away is not."""
     with pytest.raises(ImproperlyConfigured, match="file:///nowhere/at/all"):
@@ -242,6 +243,7 @@ def test_a_result_that_the_store_refuses(tmp_path):
             backend.store([meta])
 
 
+@pytest.mark.needs("sqlalchemy")
 def test_a_value_that_the_serializer_refuses(settings, tmp_path):
     """What RESULT_SERIALIZER can't take is the value's fault, not the store's: nobody tries again."""
     settings.DJANGO_TASKS = {"ACCEPT_CONTENT": ["json", "pickle"]}

@@ -19,19 +19,12 @@ from kombu import Connection, Exchange, Queue
 from django_tasks import app, events
 from django_tasks.events.channel import event
 from django_tasks.testing.event_contract import heard, task_event
-from tests import rabbitmq
 from tests.processes import ROOT, WorkerProcess
 from tests.services import SERVICES
 
 pytestmark = pytest.mark.interop
 
 REDIS = SERVICES["redis"].url.rpartition("/")[0] + "/5"
-
-
-@pytest.fixture(scope="module")
-def virtual_host() -> Iterator[str]:
-    with rabbitmq.virtual_host() as url:
-        yield url
 
 
 @pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.redis), pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])

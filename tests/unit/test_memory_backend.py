@@ -186,7 +186,7 @@ def test_chords_need_a_cache_that_counts(settings, tmp_path):
         ("memory://", "MemoryResultBackend"),
         ("disabled://", "DisabledResultBackend"),
         ("file:///tmp", "CeleryResultBackend"),
-        ("db+sqlite:///results.sqlite", "CeleryResultBackend"),
+        pytest.param("db+sqlite:///results.sqlite", "CeleryResultBackend", marks=pytest.mark.needs("sqlalchemy")),
         ("cache+memory://", "CeleryResultBackend"),
         ("redis://nowhere.invalid:6379/0", "RedisResultBackend"),
         ("rediss://nowhere.invalid/1?ssl_cert_reqs=CERT_NONE", "RedisResultBackend"),
