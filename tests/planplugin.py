@@ -170,10 +170,12 @@ class Display:
         total = elapsed + (1 - share) * self.expected()
         self.say(f"{percent:3} %  {clock(elapsed)} of about {clock(total)}   {', '.join(running)}")
 
-    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """No dot for each test: the lines say more."""
-        if report.failed or hasattr(report, "wasxfail") or not (report.skipped or report.when == "call"):
+        if hasattr(report, "wasxfail") or not (report.failed or report.skipped or report.when == "call"):
             return None
+        if report.failed and report.when != "call":
+            return "error", "", "ERROR"
         return report.outcome, "", report.outcome.upper()
 
     def pytest_unconfigure(self) -> None:
