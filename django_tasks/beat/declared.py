@@ -23,6 +23,11 @@ def declarations() -> dict[str, Any]:
     return {**registry.periodic_tasks, **settings.BEAT_SCHEDULE}
 
 
+def enabled_count() -> int:
+    """Return how many declared entries are not switched off."""
+    return sum(not isinstance(spec, Mapping) or bool(spec.get("enabled", True)) for spec in declarations().values())
+
+
 def read(name: str, spec: Any, *, zone: tzinfo, since: datetime | None = None, pk: int | None = None) -> Entry | None:
     """Read one declared entry; None if it is switched off.
 

@@ -110,6 +110,13 @@ def last_led() -> tuple[str, datetime] | None:
     return None if found is None else (found[0], aware(found[1]))
 
 
+def leading_since() -> tuple[str, datetime] | None:
+    """Return which beat leads now, and since when; None if none does."""
+    terms = BeatTerm.objects.using(router.db_for_write(BeatTerm)).filter(name=NAME, expires_at__gt=clock.now())
+    found = terms.values_list("holder", "elected_at").first()
+    return None if found is None else (found[0], aware(found[1]))
+
+
 def leading() -> str | None:
     """Return which beat leads now; None if none does."""
     found = last_led()

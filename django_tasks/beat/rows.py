@@ -52,6 +52,11 @@ def installed() -> bool:
     return apps.is_installed(APP)
 
 
+def enabled_count() -> int:
+    """Return how many rows are switched on; 0 where the project has no django-celery-beat."""
+    return _rows().filter(enabled=True).count() if installed() else 0
+
+
 def alias() -> str:
     """Return the database of the rows."""
     return router.db_for_write(_model())

@@ -77,7 +77,7 @@ class Screen:
         if self.as_json:
             self._write(_document(record))
             return
-        shown = {name: _cell(value) for name, value in record.items() if value not in (None, "", [], {})}
+        shown = {name: cell(value) for name, value in record.items() if value not in (None, "", [], {})}
         width = max((len(name) for name in shown), default=0) + 1
         for name, text in shown.items():
             self._write(f"{name}:\n{_indented(text)}" if "\n" in text else f"{name + ':':<{width}} {text}")
@@ -107,11 +107,12 @@ def _width(text: str) -> int:
 
 
 def _one_line(value: Any) -> str:
-    text = " ".join(_cell(value).split())
+    text = " ".join(cell(value).split())
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Write a value for people: times in the project's zone, lists with commas, - for nothing."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -68,10 +68,10 @@ class Heartbeat:
         Worker.objects.filter(heartbeat_at__lt=now - KEPT).delete()
         signals.heartbeat_sent.send(self._options.name)
 
-    def end(self) -> None:
-        """Say that this node has stopped."""
+    def end(self, *, processed: int) -> None:
+        """Say that this node has stopped, and what it has finished: one that lived for less than a heartbeat has not said it yet."""
         now = clock.now()
-        Worker.objects.filter(instance=self._options.instance).update(heartbeat_at=now, stopped_at=now, active=0)
+        Worker.objects.filter(instance=self._options.instance).update(heartbeat_at=now, stopped_at=now, active=0, processed=processed)
 
     @property
     def _patience(self) -> timedelta:

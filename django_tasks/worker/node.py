@@ -89,7 +89,7 @@ class Node:
         self._announcer.close(EVENTS_PATIENCE)
         for end in threads:
             end()
-        self._guarded(self._heartbeat.end)
+        self._guarded(lambda: self._heartbeat.end(processed=self._load()[1]))
         connections.close_all()
         return 0
 
@@ -109,7 +109,8 @@ class Node:
         if now >= self._beat_at:
             self._beat_at = now + self._options.heartbeat
             active, processed = self._load()
-            self._heartbeat.beat(active=active, processed=processed, queues=self._queues)
+            # Paused ones, too: it will consume them again.
+            self._heartbeat.beat(active=active, processed=processed, queues=self._options.queues)
 
     def _load(self) -> tuple[int, int]:
         """How many tasks run, and how many this worker has finished."""

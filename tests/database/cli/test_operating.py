@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from django_tasks import app, clock
+from django_tasks.beat.leader import Leader
 from django_tasks.cli import dead as dead_cli
 from django_tasks.cli import queues as queues_cli
 from django_tasks.cli.tables import Failure, Screen
@@ -38,6 +39,26 @@ def test_status_without_workers():
     status, text = refusal("status")
     assert status == 1
     assert "no worker is alive" in text
+
+
+def test_status_names_the_leader_and_pauses(settings):
+    """Who leads and since when; schedules that no beat sends are exit status 1; a paused queue with who, why and whom it stops."""
+    heartbeat()
+    leader = Leader(2.0)
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "BEAT_SCHEDULE": {"nightly": {"task": ADD, "schedule": 60}}}
+    status, text = refusal("status")
+    assert status == 1
+    assert "no beat leads" in text
+    assert leader.lead(clock.now())
+    run("queues", "pause", "default", "--reason", "the supplier is down")
+    status, text = run("status")
+    assert status == 0
+    assert f"beat: {leader.holder} leads since 20" in text
+    assert "default (paused)" in text
+    assert "the supplier is down); w1@host would consume it" in text
+    assert answer("status")[0]["paused_queues"] == ["default"]
+    leader.resign()
+    assert "no beat leads" in refusal("status")[1]
 
 
 # -- queues and purge
