@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from django.db import connections
+
 from django_tasks import clock, result_backends, states
 from django_tasks.application import app
 from django_tasks.canvas.calls import refuse_misplaced
@@ -12,7 +14,8 @@ from django_tasks.canvas.parameters import told_signature
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.cli.watching import watch
 from django_tasks.exceptions import TaskError, TimeoutError
-from django_tasks.models import DeadLetter, Message
+from django_tasks.models import DeadLetter, Message, TaskResult
+from django_tasks.operations import times
 from django_tasks.operations.calls import BadArguments, nearest_task, parse_arguments
 from django_tasks.operations.queues import message_rows
 from django_tasks.registry import registry
@@ -159,13 +162,23 @@ def _circumstances(meta: ResultMeta) -> dict[str, Any]:
         "queue": meta.queue,
         "worker": meta.worker,
         "retries": meta.retries,
-        "runtime": meta.runtime,
+        "runtime": times.run_time(meta),
+        "waited": times.waited(_sent_at(meta), meta.date_started),
         "started": meta.date_started,
         "done": meta.date_done,
         "parent": meta.parent_id,
         "root": meta.root_id,
         "group": meta.group_id,
     }
+
+
+def _sent_at(meta: ResultMeta) -> datetime | None:
+    # Rows of results know it; other stores keep what Celery's documents keep.
+    alias = getattr(result_backends.current(), "alias", None)
+    if alias is None or alias not in connections:
+        return meta.date_created
+    sent: datetime | None = TaskResult.objects.using(alias).filter(task_id=meta.task_id).values_list("date_created", flat=True).first()
+    return sent
 
 
 def _without_result(screen: Screen, task_id: str) -> int:

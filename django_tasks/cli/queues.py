@@ -3,6 +3,7 @@
 import getpass
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from difflib import get_close_matches
 from typing import Any
 
 from django_tasks.cli.tables import Failure, Screen
@@ -35,7 +36,8 @@ def resume_queues(screen: Screen, options: Mapping[str, Any]) -> int:
     count = resume(names)
     _report(screen, names)
     if not count:
-        raise Failure(f"none of these queues was paused: {', '.join(names)}")
+        known = known_names()
+        raise Failure(f"none of these queues was paused: {', '.join(name + _meant(name, known) * (name not in known) for name in names)}")
     screen.say(f"{count} resumed")
     return 0
 
@@ -46,9 +48,14 @@ def _report(screen: Screen, names: Sequence[str]) -> None:
 
 
 def _warn_of_unknown(screen: Screen, names: Sequence[str]) -> None:
-    unknown = sorted(set(names).difference(known_names()))
-    if unknown:
-        screen.say(f"nobody knows {', '.join(unknown)} so far; paused all the same")
+    known = known_names()
+    for name in sorted(set(names).difference(known)):
+        screen.say(f"nobody knows {name} so far{_meant(name, known)}; paused all the same")
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _user() -> str:
@@ -62,6 +69,9 @@ def _user() -> str:
 def purge_queues(screen: Screen, options: Mapping[str, Any], ask: Callable[[str], str] = input) -> int:
     """Delete what waits in some queues, or in all of them, after asking."""
     names = list(options.get("queues") or known_names())
+    known = known_names()
+    for name in sorted(set(names).difference(known)):
+        screen.say(f"nobody knows the queue {name}{_meant(name, known)}")
     if not options.get("force"):
         confirm(screen, _sizes(names), ask)
     lost = purge(names)

@@ -67,6 +67,11 @@ class Line:
     deadline: float | None
     awaited: str = ""
 
+    @property
+    def limit(self) -> float:
+        """Its hard time limit, in seconds; 0 without one."""
+        return 0.0 if self.deadline is None else round(self.deadline - self.started, 3)
+
 
 class Block:
     """One child's part of the scoreboard."""

@@ -278,7 +278,8 @@ class Supervisor:
             block = self._scoreboard[index]
             for line in block.overdue(now):
                 if process.blamed.get(line.task_id) != OVERDUE:
-                    logger.error("Task [%s] has passed its hard time limit; its process %d is killed", line.task_id, process.pid)
+                    text = "Task [%s] has passed its hard time limit of %gs; its process %d is killed"
+                    logger.error(text, line.task_id, line.limit, process.pid)
                     process.blamed[line.task_id] = OVERDUE
                     self._end_child(index, process, now)
             if index in self._starting and block.has_begun:

@@ -25,6 +25,7 @@ class Command(EndsOnce):
             help="most seconds between two looks at the schedule (default: BEAT_MAX_LOOP_INTERVAL)",
         )
         parser.add_argument("-f", "--logfile", help="write logs to this file")
+        parser.add_argument("--no-banner", action="store_true", help="don't print what beat works with; for logs that programs read")
         parser.add_argument("--pidfile", help="keep the process id in this file; refuse to start if a process that lives holds it")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,7 +33,9 @@ class Command(EndsOnce):
         require_modules()
         show_logs(options["loglevel"], options["logfile"])
         with without_tracebacks(), pid_file(options["pidfile"]):
-            status = run_beat(BeatOptions(max_interval=options["max_interval"]), say=self._say)
+            status = run_beat(
+                BeatOptions(max_interval=options["max_interval"]), say=(lambda text: None) if options.get("no_banner") else self._say
+            )
         if status:
             sys.exit(status)
 

@@ -58,6 +58,7 @@ class Command(EndsOnce):
         about.add_argument("-f", "--logfile", help="write logs to this file")
         about.add_argument("--pidfile", help="keep the process id in this file; refuse to start if a process that lives holds it")
         about.add_argument("-E", "--task-events", "--events", action="store_true", help="tell monitors what happens to tasks")
+        about.add_argument("--no-banner", action="store_true", help="don't print what the worker runs with; for logs that programs read")
         about.add_argument("--reload", action="store_true", help="restart when code changes; for development")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -115,6 +116,7 @@ class Command(EndsOnce):
             drain=options["drain"],
             beat=options["beat"],
             purge=options["purge"],
+            banner=not options.get("no_banner"),
             task_events=options["task_events"] or settings.WORKER_SEND_TASK_EVENTS,
         )
 

@@ -1,6 +1,7 @@
 """``manage.py tasks``: the tasks that there are, calling them, and their results."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.test import override_settings
@@ -153,6 +154,11 @@ def test_call_waits_no_longer_than_it_is_told():
 def test_result_shows_what_is_known():
     """State, value and circumstances are printed; a traceback only when asked for."""
     store("good", runtime=0.5, worker="w1", queue="slow")
+    began = clock.now() - timedelta(minutes=5)
+    store("long", status=states.STARTED, date_created=began - timedelta(seconds=30), date_started=began, date_done=None, result=None)
+    running = answer("result", "long")
+    assert running["runtime"] >= 300
+    assert running["waited"] == 30
     found = answer("result", "good")
     assert (found["state"], found["result"], found["runtime"], found["worker"], found["queue"]) == ("SUCCESS", 5, 0.5, "w1", "slow")
     error = json.dumps({"exc_type": "ValueError", "exc_message": ["broken"], "exc_module": "builtins"})

@@ -77,7 +77,10 @@ def test_queues_shows_sizes_and_pauses():
 
 
 def test_queues_pause_and_resume():
-    """Pausing and resuming change the row that workers read; resuming what isn't paused gives exit status 1."""
+    """Pausing and resuming change the row that workers read; resuming what isn't paused gives exit status 1, and the nearest name."""
+    assert "did you mean 'default'?" in run("queues", "pause", "defualt")[1]
+    assert "did you mean 'default'?" in refusal("queues", "resume", "defaul")[1]
+    assert "did you mean 'default'?" in run("purge", "-Q", "defaul", "--force")[1]
     assert "1 paused" in run("queues", "pause", "slow")[1]
     row = Queue.objects.get(name="slow")
     assert row.paused_at is not None
