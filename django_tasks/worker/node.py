@@ -86,6 +86,7 @@ class Node:
             self._listen(0.0 if self._stopping else TURN)
             if self._stopping and self._silent:
                 break  # a server is away: the leases will lapse
+        self._completer.end()
         self._announcer.close(EVENTS_PATIENCE)
         for end in threads:
             end()
@@ -169,7 +170,8 @@ class Node:
                 self._completer.add(outcome_of_acknowledged(task_id, awaited, command["how"], self._options.name, cause))
             self._dead.pop(0)
             self._buried.append(command["consumer_id"])
-        if self._completer.pending():
+        # Also what a full server has not taken: of that, only some is waited for at the end.
+        if self._completer.due_in(idle=True) is not None:
             buried = self._completer.flush(self._consumer)
             if self._announcer.on:
                 self._announcer.ended(buried)
