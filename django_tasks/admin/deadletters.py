@@ -27,7 +27,7 @@ from django_tasks.operations import reruns
 class DeadLetterAdmin(ContentFields, MessageSearchAdmin[DeadLetter]):
     """Messages that went wrong for good, kept so that they can be sent again."""
 
-    list_display = ("task_name", "short_id", "why", "what", "in_queue", "deliveries", "died_lately")
+    list_display = ("task_name", "why", "short_id", "what", "in_queue", "deliveries", "died_lately")
     list_display_links = ("task_name", "short_id")
     list_filter = (ReasonFilter, QueueFilter, MessageTaskFilter, ("died_at", admin.DateFieldListFilter))
     search_fields = ("=task_id", "task", "detail")

@@ -27,7 +27,7 @@ from django_tasks.operations.queues import database_alias, message_rows, run_now
 class MessageAdmin(ContentFields, MessageSearchAdmin[Message], RevokingAdmin[Message]):
     """What waits, what is delayed, what a worker holds."""
 
-    list_display = ("task_name", "short_id", "place", "in_queue", "priority", "due", "deliveries", "waiting_for")
+    list_display = ("task_name", "place", "short_id", "in_queue", "priority", "due", "deliveries", "waiting_for")
     list_display_links = ("task_name", "short_id")
     list_filter = (("state", admin.ChoicesFieldListFilter), QueueFilter, MessageTaskFilter)
     search_fields = ("=task_id", "task")

@@ -123,7 +123,7 @@ class PeriodicTaskAdmin(beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # 
     """Periodic tasks, sent by ``runbeat`` or ``runworker -B``."""
 
     form = PeriodicTaskForm
-    list_display = ("name", "enabled", "task_name", "scheduler", "next_run", "last_run", "total_run_count", "one_off")
+    list_display = ("name", "enabled", "next_run", "task_name", "scheduler", "last_run", "total_run_count", "one_off")
     list_filter = ("enabled", "one_off", "task", "last_run_at")
     date_hierarchy = None
     # A project has as many clocked times as tasks at times: a list of all of them is no choice.

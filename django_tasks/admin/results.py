@@ -66,7 +66,7 @@ def _whereabouts(place: str | None) -> str:
 class TaskResultAdmin(ResultFields, RerunningAdmin, RevokingAdmin[TaskResult]):
     """What became of each task."""
 
-    list_display = ("task", "short_id", "state", "run_time", "recorded", "waited", "finished", "in_queue", "at_worker")
+    list_display = ("task", "state", "short_id", "run_time", "recorded", "waited", "finished", "in_queue", "at_worker")
     list_display_links = ("task", "short_id")
     list_filter = (StateFilter, TaskNameFilter, QueueFilter, WorkerFilter, ("date_done", admin.DateFieldListFilter))
     search_fields = ("task_name", "task_args", "task_kwargs", "periodic_task_name", "=group_id", "=root_id", "=parent_id")

@@ -7,7 +7,7 @@ import pytest
 from django.urls import reverse
 
 from django_tasks import clock
-from django_tasks.models import DeadLetter, Message, Queue, Revocation, TaskResult
+from django_tasks.models import BeatRun, DeadLetter, Message, Queue, Revocation, TaskResult
 from tests.browser.rows import fill
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -127,7 +127,7 @@ def test_a_running_task_is_stopped(site):
     running = TaskResult.objects.get(status="STARTED")
     site.go("taskresult", "change", running.pk)
     press(site, "terminate")
-    assert "1 task was revoked." in told(site)
+    assert "1 task is being stopped" in told(site)
     assert Revocation.objects.get().terminate
 
 
@@ -223,3 +223,41 @@ def test_narrow_windows(site):
         picture(site, "narrow-list")
     finally:
         site.set_window_size(size["width"], size["height"])
+
+
+#: The cell of each list that says how a row is doing.
+STATES = {"taskresult": "state", "message": "place", "deadletter": "why", "queue": "state", "worker": "state", "beatrun": "due"}
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_lists_fit_their_window_with_the_state_in_sight(site, width, height):
+    """On a laptop and on a telephone no list is wider than its place, and each row's state can be seen without scrolling sideways."""
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+    BeatRun.objects.create(entry="nightly report of all shops", due_at=clock.now(), task_id="x" * 36, task="shop.tasks.monthly_report")
+    interval = IntervalSchedule.objects.create(every=10, period="minutes")
+    PeriodicTask.objects.create(name="nightly report of all shops", task="shop.tasks.monthly_report", interval=interval)
+    # A window has a least width of its own; what a telephone shows is asked of the page.
+    site.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+    try:
+        for model, field in STATES.items():
+            site.go(model)
+            picture(site, f"fit-{width}-{model}")
+            measured = site.execute_script(MEASURE, f"field-{field}")
+            assert measured["over"] <= 0, (model, measured)
+            assert 0 < measured["right"] <= width, (model, measured)
+        site.get(site.current_url.partition("/admin/")[0] + "/admin/django_celery_beat/periodictask/")
+        picture(site, f"fit-{width}-periodictask")
+        measured = site.execute_script(MEASURE, "field-next_run")
+        assert measured["over"] <= 0, measured
+        assert 0 < measured["right"] <= width, measured
+    finally:
+        site.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+#: How far a list's table is wider than its place, and where the cell of a field in the first row ends.
+MEASURE = """
+const place = document.querySelector('#changelist-form .results'), cell = document.querySelector(`#result_list td.${arguments[0]}`);
+return {over: place.scrollWidth - place.clientWidth, right: cell ? cell.getBoundingClientRect().right : -1,
+        shows: [...document.querySelectorAll('#result_list tbody tr:first-child > *')].map(c => c.className + ' ' + c.offsetWidth)};
+"""
