@@ -13,7 +13,7 @@ from django_tasks.result import AsyncResult
 _copy: Final = copier(TaskMessage, "id", "args", "kwargs", "root_id", "group_index")
 
 
-def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> list[Any] | None:
+def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any], first_index: int = 0) -> list[Any] | None:
     """Send plain calls of one task, building what they share once; None if these are not of that kind.
 
     The messages are those that ``apply_async`` would send for each.
@@ -27,7 +27,7 @@ def send_alike(members: Sequence[Signature[Any]], options: dict[str, Any]) -> li
     root_id = None if template.root_id == template.id else template.root_id
     messages: list[TaskMessage] = []
     results: list[Any] = []
-    for index, (member, task_id) in enumerate(zip(members, new_ids(len(members)), strict=True)):
+    for index, (member, task_id) in enumerate(zip(members, new_ids(len(members)), strict=True), first_index):
         args, kwargs = member["args"], member["kwargs"]
         if check is not None:
             check(*args, **kwargs)

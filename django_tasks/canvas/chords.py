@@ -1,15 +1,18 @@
 """``chord``: a task that runs when all tasks of a group are done, with the list of their results."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain as chain_of
+from typing import Any, Final, cast
 
+from django_tasks import result_backends
 from django_tasks.canvas.calls import PLUMBING, listed
-from django_tasks.canvas.dispatch import sending
+from django_tasks.canvas.dispatch import is_gathering, sending
 from django_tasks.canvas.groups import group
 from django_tasks.canvas.optionvalues import fit_link
 from django_tasks.canvas.runs import Runs, begin
 from django_tasks.canvas.signatures import Signature, maybe_signature, member_of, members_of
 from django_tasks.canvas.texts import chord_text
+from django_tasks.canvas.unmade import Unmade, batches
 from django_tasks.canvas.wire import merge_options, part_of
 from django_tasks.conf import settings
 from django_tasks.messages import new_id
@@ -30,6 +33,10 @@ _OF_THE_CALL = PLUMBING | {
     "retry_policy",
     "task_id",
 }
+#: More parts than a chord can have.
+_UNKNOWN: Final = 1 << 30
+#: Options that go to the body, or stand in the header's parts already.
+_OF_THE_HEADERS_ENDS = {"chain", "chord", "group_id", "group_index", "link", "link_error", "task_id"}
 #: How often and how long Celery asks whether the header is done. Parts are counted here, so nobody asks.
 _OF_POLLING = {"interval", "max_retries"}
 #: Options of a chain that are its last step's.
@@ -140,6 +147,9 @@ class chord(Signature[Any]):
         body_id = task_id or merged.get("task_id")
         # The group that a frozen body counts for stays: this chord may lie in a group in the header of a chord, which has the other id.
         body.options = merge_options(body.options, {name: value for name, value in merged.items() if name not in _OF_THE_CALL})
+        unmade = self.kwargs["header"]
+        if isinstance(unmade, Unmade) and unmade.is_waiting and not is_gathering():
+            return self._send_as_made(batches(unmade), body, body_id, args, header_kwargs, merged)
         header = self.tasks.sharing() if isinstance(self.tasks, group) else group(list(self.tasks))
         group_id = header.options.get("task_id") or self.options.get("task_id")
         if not group_id or (self.runs is not None and self.runs.is_another()):
@@ -165,12 +175,8 @@ class chord(Signature[Any]):
 
     def _send(self, header: group, body: Any, group_id: str, body_id: str | None, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
         root_id = body.options.get("root_id")
-        if body.subtask_type == "chain":
-            body.unroll()
-        body_result = body.freeze(body_id or new_id(), group_id=group_id, root_id=root_id)
-        drop_header_links(body)
-        for name in ("chain", "chord", "task_id", "link", "link_error", "group_id", "group_index"):
-            options.pop(name, None)
+        body_result = _frozen(body, body_id, group_id)
+        options = {name: value for name, value in options.items() if name not in _OF_THE_HEADERS_ENDS}
         header.options = {"task_id": group_id}
         if not header.parts():
             # Empty chains and groups have nothing to run, so no part will ever be done.
@@ -184,6 +190,20 @@ class chord(Signature[Any]):
                 outbox.expect(NewChord(group_id, header.parts(), body, part_ids(shape), shape.as_tuple() if nested else None))
                 header.apply_async(args, kwargs, **{**options, "task_id": group_id})
             header_result = shape
+        first_of(body_result).parent = header_result
+        return body_result
+
+    def _send_as_made(
+        self, made: Iterator[tuple[list[Any], bool]], body: Any, body_id: str | None, args: Any, kwargs: Any, options: dict[str, Any]
+    ) -> Any:
+        batch, is_last = next(made)
+        group_id = self.options.get("task_id") or new_id()
+        if is_last:
+            return self._send(group(batch), body, group_id, body_id, args, kwargs, options)
+        begin(body)
+        body_result = _frozen(body, body_id, group_id)
+        options = {name: value for name, value in options.items() if name not in _OF_THE_HEADERS_ENDS}
+        header_result = send_header(((batch, False), made), body, group_id, args, kwargs, options)
         first_of(body_result).parent = header_result
         return body_result
 
@@ -299,19 +319,65 @@ class chord(Signature[Any]):
         return chord_text(list(self.header_tasks()), self.body)
 
 
+def send_header(made: Any, body: Any, group_id: str, args: Any, kwargs: Any, options: dict[str, Any]) -> GroupResult:
+    """Send the parts of a header as they are made; returns its result.
+
+    Until the last ones are made the chord expects more parts than there ever are. They wait for that, so that it can't be complete
+    before its size is known.
+    """
+    first, others = made
+    backend, size = result_backends.current(), 0
+    results: list[Any] = []
+    backend.open_chords([NewChord(group_id, _UNKNOWN, body)])
+    try:
+        for batch, is_last in chain_of((first,), others):
+            header = group(batch)
+            header.options, header.first_index = {"task_id": group_id}, len(results)
+            results += header.freeze(group_id=group_id, chord=body, root_id=body.options.get("root_id")).results
+            size += header.parts()
+            if is_last:
+                shape = GroupResult(group_id, results)
+                if any(isinstance(result, GroupResult) for result in results):
+                    backend.store_group(group_id, shape.as_tuple())
+                backend.grow_chord(group_id, size - _UNKNOWN)
+            header.apply_async(args, kwargs, **{**options, "task_id": group_id})
+    except BaseException:
+        # Those that were sent run, and nothing follows them.
+        backend.close_chords([group_id])
+        raise
+    return shape
+
+
 def part_ids(shape: Any) -> list[str]:
     """Return the ids of the tasks whose results are the parts, of a header's result or of one that is added to it."""
     return [task_id for each in shape.results for task_id in part_ids(each)] if isinstance(shape, GroupResult) else [shape.id]
 
 
+def _frozen(body: Any, body_id: str | None, group_id: str) -> Any:
+    """Give a body its ids, and take out of it what would be in it twice; returns its result."""
+    if body.subtask_type == "chain":
+        body.unroll()
+    result = body.freeze(body_id or new_id(), group_id=group_id, root_id=body.options.get("root_id"))
+    drop_header_links(body)
+    return result
+
+
 def _header(header: Any) -> Any:
+    if (
+        isinstance(header, group)
+        and isinstance(header.kwargs["tasks"], Unmade)
+        and not header.options
+        and header.kwargs["tasks"].is_waiting
+    ):
+        return header.kwargs["tasks"]
     if isinstance(header, Mapping):
         header = maybe_signature(header, clone=True)
         return header.members() if isinstance(header, group) else [header]
     if not isinstance(header, Iterable):
         raise TypeError(f"a chord's header is a list of signatures, or a group; {header!r} is none")
     # As in Celery: the parts are the chord's own, to be linked and stamped; and here a task may stand for its signature.
-    return members_of(([part.s() if hasattr(part, "s") else maybe_signature(part, clone=True) for part in header],))
+    parts = (part.s() if hasattr(part, "s") else maybe_signature(part, clone=True) for part in header)
+    return members_of((parts if isinstance(header, Iterator) else list(parts),))
 
 
 def _with_links(body: Any, options: Mapping[str, Any]) -> Any:

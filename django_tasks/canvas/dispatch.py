@@ -92,6 +92,11 @@ def sending() -> Iterator[Outbox]:
     outbox.publish()
 
 
+def is_gathering() -> bool:
+    """Whether what is sent now would leave later, with what is gathered around it."""
+    return _outbox.get() is not None
+
+
 @contextmanager
 def all_or_nothing() -> Iterator[None]:
     """Let what is sent inside the block join what is being gathered around it; nothing of it if the block raises."""

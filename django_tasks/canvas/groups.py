@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from django_tasks.canvas.alike import send_alike
-from django_tasks.canvas.dispatch import note_child, sending
+from django_tasks.canvas.dispatch import is_gathering, note_child, sending
 from django_tasks.canvas.optionvalues import fit_link
 from django_tasks.canvas.signatures import Signature, maybe_signature, members_of
 from django_tasks.canvas.texts import shortened
+from django_tasks.canvas.unmade import Unmade, batches
 from django_tasks.canvas.wire import merge_options, part_of
 from django_tasks.client import undisturbed
 from django_tasks.conf import settings
@@ -25,7 +26,13 @@ class group(Signature[list[Any]]):
 
     Calling it (or ``delay``, ``apply_async``) sends all members in one publish and returns a GroupResult; arguments
     go to every member. ``group(...) | task.s()`` is a chord. Options given are those of each member.
+
+    A generator is asked for members while they are sent, a thousand at a time, or fewer where it is slow: the first may run before
+    the last is made. If it raises, those that were sent run.
     """
+
+    #: Position of the first member, where this is a part of a larger group.
+    first_index: int = 0
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "group":
@@ -101,21 +108,20 @@ class group(Signature[list[Any]]):
             raise TypeError("a group takes no link or link_error: use a chord, or link the members; nothing was sent")
         if settings.TASK_ALWAYS_EAGER:
             return self.apply(args, kwargs, **options)
-        if not self.tasks:
+        unmade = self.kwargs["tasks"]
+        as_made = isinstance(unmade, Unmade) and unmade.is_waiting and not is_gathering()
+        if not as_made and not self.tasks:
             return self.freeze()
         given = merge_options(self.options, {name: value for name, value in options.items() if value is not None})
         group_id = given.pop("task_id", None) or new_id()
         given.pop("group_index", None)
         given["group_id"] = group_id
-        members = list(self.leaves())
-        if not members:
-            return GroupResult(group_id, [])
-        with undisturbed(len(members)), sending():
-            results = None if args or kwargs else send_alike(members, given)
-            if results is None:
-                results = [_send_member(task, index, args, kwargs, given) for index, task in enumerate(members)]
+        parts = (batch for batch, _ in batches(unmade)) if as_made else (self.tasks,)
+        results: list[Any] = []
+        for part in parts:
+            results += _send_members(list(_leaves(part)), self.first_index + len(results), args, kwargs, given)
         result = _lone(GroupResult(group_id, results))
-        if add_to_parent:
+        if add_to_parent and results:
             note_child(result)
         return result
 
@@ -155,7 +161,7 @@ class group(Signature[list[Any]]):
         self.tasks = [task.clone() for task in self.leaves()]
         results = [
             task.freeze(group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id, group_index=index)
-            for index, task in enumerate(self.tasks)
+            for index, task in enumerate(self.tasks, self.first_index)
         ]
         return GroupResult(own_id, results)
 
@@ -180,7 +186,9 @@ class group(Signature[list[Any]]):
 
     def sharing(self) -> "group":
         """Return a copy that has the same members, for those who don't change them: freezing takes copies itself."""
-        return cast(group, super().clone())
+        copy = cast(group, super().clone())
+        copy.first_index = self.first_index
+        return copy
 
     def set_immutable(self, immutable: bool) -> None:
         """Say whether the members take further arguments."""
@@ -232,6 +240,16 @@ def _lone(result: Any) -> Any:
     """Return the members' result of a lone chain that ends in a group: it is what one waits for."""
     lone = result.results[0] if len(result.results) == 1 else None
     return lone if isinstance(lone, GroupResult) else result
+
+
+def _send_members(members: list[Signature[Any]], first_index: int, args: Any, kwargs: Any, options: dict[str, Any]) -> list[Any]:
+    if not members:
+        return []
+    with undisturbed(len(members)), sending():
+        results = None if args or kwargs else send_alike(members, options, first_index)
+        if results is None:
+            results = [_send_member(task, index, args, kwargs, options) for index, task in enumerate(members, first_index)]
+    return results
 
 
 def _send_member(task: Signature[Any], index: int, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """``Signature``: a call that has not been made yet. A dictionary, as it lies in a message, with methods."""
 
-from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
@@ -9,6 +9,7 @@ from django_tasks.canvas.calls import listed, warn_of_sending
 from django_tasks.canvas.dispatch import send_call
 from django_tasks.canvas.optionvalues import call_args, call_kwargs, fit_link
 from django_tasks.canvas.texts import call_text
+from django_tasks.canvas.unmade import Unmade
 from django_tasks.canvas.wire import WireForm, copy_options, merge_options, merge_stamps, only_stamps
 from django_tasks.exceptions import NotRegistered
 from django_tasks.messages import new_id
@@ -387,6 +388,8 @@ maybe_subtask = maybe_signature
 def members_of(tasks: Sequence[Any]) -> "list[Signature[Any]]":
     """Return the members of a primitive as signatures, from one iterable or several arguments."""
     only: Any = tasks[0] if len(tasks) == 1 else None
+    if isinstance(only, Iterator):
+        return Unmade(map(member_of, only))
     return [member_of(task) for task in (only if isinstance(only, Iterable) and not isinstance(only, Mapping) else tasks)]
 
 

@@ -58,6 +58,11 @@ class Results:
                 self.groups[chord.group_id] = chord.shape
             self.chords.setdefault(chord.group_id, [chord.size, chord.body])
 
+    def close_chords(self, group_ids: Any) -> None:
+        """Forget chords that go no further."""
+        for group_id in group_ids:
+            self.chords[group_id] = [1 << 40, None]
+
     def grow_chord(self, group_id: str, by: int, parts: Sequence[str] = ()) -> None:
         """Expect more parts."""
         self.chords[group_id][0] += by

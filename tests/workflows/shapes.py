@@ -309,3 +309,17 @@ def a_frozen_workflow_that_is_sent_twice(t: Any) -> Any:
 def a_chord_whose_header_has_empty_chains(t: Any) -> Any:
     headers = ([t.chain(), ident(t, 1)], [t.chain(), t.chain()], t.group(t.chain()))
     return [outcome_of(t.chord(header, t.same.s()).apply_async()) for header in headers]
+
+
+@gives(3)
+def a_header_that_is_sent_while_it_is_made(t: Any) -> Any:
+    key = str(uuid4())
+
+    def parts() -> Any:
+        for number in range(3):
+            t.sleep(0.2)
+            if number == 2:
+                wait_until(lambda: key in noted(), "the first part to run before the last is made", PATIENCE)
+            yield t.leave.si(key, number)
+
+    return t.chord(parts(), t.total.s())

@@ -1,8 +1,11 @@
 """How workflows leave: in how many messages, with which parents, options and arguments."""
 
+import weakref
+from itertools import count
+
 import pytest
 
-from django_tasks.canvas import chain, chord, group, signature
+from django_tasks.canvas import chain, chord, group, signature, unmade
 from django_tasks.result import GroupResult
 from django_tasks.tasks import Task, shared_task
 from tests.unit.workflows.flow import add, calls, double, fail, ident, note, same, total
@@ -257,3 +260,84 @@ def test_celerys_options_of_polling_have_no_effect(world):
     world.run()
     assert len(calls) == 2
     assert world.state(result) == "SUCCESS"
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+    """Making a member takes a second."""
+    seconds = count()
+    monkeypatch.setattr(unmade.clock, "monotonic", lambda: float(next(seconds)))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("as_chord", [False, True])
+def test_a_slow_generators_first_members_run_before_the_last_is_made(world, slowly, as_chord, nested):
+    """The body still gets all values in order, and not before the last part is there."""
+    ran = []
+
+    def members():
+        for number in range(6):
+            world.run()
+            ran.append(len([message for message in world.ran if message.task == "flow.note"]))
+            yield note.s(number) | ident(number) if nested and number % 2 else note.s(number) if not nested else group(note.s(number))
+
+    result = (chord(members(), same.s()) if as_chord else group(members())).apply_async()
+    world.run()
+    # The newest member is held back until there is another.
+    assert ran == [0, 0, 1, 2, 3, 4]
+    expected = [number if nested and number % 2 else [number] for number in range(6)]
+    assert world.value(result) == expected
+    assert len((result.parent if as_chord else result).results) == 6
+
+
+@pytest.mark.parametrize("make", [group, lambda members: chord(members, same.s()), lambda members: group(members) | same.s()])
+def test_members_of_a_large_generator_are_not_kept(world, monkeypatch, make):
+    """They leave a thousand at a time, and then they are gone; what was too long to be kept can't be sent again."""
+    monkeypatch.setattr(unmade, "KEPT", 100)
+    monkeypatch.setattr(unmade.clock, "monotonic", lambda: 0.0)
+    alive: list = []
+    most = []
+
+    def members():
+        for number in range(5000):
+            made = same.si(number)
+            alive.append(weakref.ref(made))
+            yield made
+            del made
+            if number % 500 == 0:
+                most.append(sum(ref() is not None for ref in alive))
+
+    flow = make(members())
+    result = flow.apply_async()
+    assert [len(batch) for batch in world.published] == [1000] * 5
+    assert max(most) <= 3200
+    assert [message.group_index for message in world.messages] == list(range(5000))
+    with pytest.raises(ValueError, match="is used up: make it anew to send it again"):
+        flow.apply_async()
+    world.run(most=6000)
+    assert world.value(result) == list(range(5000))
+
+
+def test_a_generator_that_raises_too_late(world, slowly):
+    """What was sent before runs, and the caller is told; the body of the chord isn't called."""
+
+    def members():
+        yield note.s(1)
+        yield note.s(2)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        chord(members(), same.s()).apply_async()
+    world.run()
+    assert [message.task for message in world.ran] == ["flow.note"]
+
+
+def test_a_small_generators_group_can_be_sent_again(world, slowly):
+    """Its members are kept, however slowly they came; and looking at them makes them."""
+    flow = group(note.s(number) for number in range(3))
+    flow.apply_async()
+    flow.apply_async()
+    world.run()
+    assert sorted(calls) == [(0,), (0,), (1,), (1,), (2,), (2,)]
+    looked_at = group(note.s(number) for number in range(3))
+    assert (len(looked_at), looked_at.tasks[0], looked_at) == (3, note.s(0), group(note.s(0), note.s(1), note.s(2)))
