@@ -83,6 +83,17 @@ class ChordContract(ResultProbes):
         backend.grow_chord(group_id, 1)
         assert backend.count_chord_parts([part(group_id, 2)]) == []
 
+    def test_a_chords_size_may_be_known_late(self, backend: ResultBackend) -> None:
+        """A header that is still being made expects more parts than there are, and shrinks to its size before the last ones leave."""
+        group_id = new_id()
+        backend.open_chords([NewChord(group_id, 1 << 30, BODY)])
+        parts = [part(group_id, number) for number in range(3)]
+        backend.store(parts)
+        assert backend.count_chord_parts(parts[:2]) == []
+        backend.grow_chord(group_id, 3 - (1 << 30))
+        (ready,) = backend.count_chord_parts(parts[2:])
+        assert [each.task_id for each in ready.parts] == [each.task_id for each in parts]
+
     def test_a_failed_part_ends_the_chord(self, backend: ResultBackend) -> None:
         """A failed or revoked part must make the chord ready at once, with that part; what comes later does nothing."""
         for status in (states.FAILURE, states.REVOKED):
