@@ -63,6 +63,8 @@ def discover_tasks() -> list[str]:
     # A string instead of a list is the system checks' to report.
     listed = [module for modules in (settings.IMPORTS, settings.INCLUDE) if not isinstance(modules, str) for module in modules or ()]
     imported += [module for module in listed if import_module(module)]
+    # A program that is a module of tasks goes on when this is done: its tasks have the names that they have for who imports it.
+    application.app.main = next((name for name in imported if sys.modules.get(name) is sys.modules["__main__"]), application.app.main)
     application.finalize()
     return imported
 

@@ -6,6 +6,8 @@ import sys
 import sysconfig
 import traceback
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 #: The commands that go on without a module: they say what is wrong with it, and those that run tasks then refuse to.
@@ -59,7 +61,10 @@ def import_module(name: str) -> bool:
     """Import a module of tasks; return whether that worked.
 
     What it raises is raised here, except under the commands that can tell of it themselves: those keep it in ``broken_modules``.
+    A module that is the program itself is not imported again: its second copy would set everything up once more.
     """
+    if name not in sys.modules and _is_program(name):
+        sys.modules[name] = sys.modules["__main__"]
     try:
         importlib.import_module(name)
     except Exception as error:
@@ -68,6 +73,18 @@ def import_module(name: str) -> bool:
         broken_modules.append(BrokenModule(name, error))
         return False
     return True
+
+
+def _is_program(name: str) -> bool:
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is None:
+        return False
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        # The import says it better.
+        return False
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == Path(file).resolve()
 
 
 def _short(path: str) -> str:

@@ -167,7 +167,7 @@ def test_e008_the_rival_distribution(monkeypatch):
 def test_e009_django_celery_beat_is_missing(monkeypatch):
     """The app whose models hold the schedules must be installed."""
     monkeypatch.setattr(apps, "is_installed", lambda name: name != "django_celery_beat")
-    messages = checks.CHECKS[0]()
+    messages = checks.check_installation()
     assert [message.id for message in messages] == ["django_tasks.E009"]
     assert '"django_celery_beat", "django_tasks"' in messages[0].hint
 
