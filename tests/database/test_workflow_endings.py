@@ -6,9 +6,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from django_tasks import chain, chord, clock, group, result_backends, shared_task, states
+from django_tasks import chain, chord, group, result_backends, shared_task, states
 from django_tasks.canvas.links import followups
-from django_tasks.exceptions import ChordError, Ignore, OperationalError, Reject
+from django_tasks.exceptions import ChordError, EncodeError, Ignore, OperationalError, Reject
 from django_tasks.messages import Disposition, Settlement, TaskMessage
 from django_tasks.models import ChordCounter, ChordPart, DeadLetter, Message, TaskResult
 from django_tasks.outcomes import Outcome
@@ -183,12 +183,10 @@ UNKNOWN = {"serializer": "no such serializer"}
 
 @pytest.mark.parametrize("body", [lambda: total.s().set(**UNKNOWN), lambda: total.s().set(**UNKNOWN) | same.s()], ids=["a task", "a chain"])
 def test_a_body_that_cannot_be_sent(lane: Lane, body: Any) -> None:
-    """It fails with the error that says why, and what follows it; no claim is left, nor does it lapse again and again."""
-    result = chord([same.s(1), same.s(2)], body()).delay()
-    lane.drain()
-    ChordCounter.objects.filter(date_done=None).update(claimed_until=clock.after(-1))
-    lane.completer.send_bodies(result_backends.current().reclaim_chords(10))
-    ended(result, "no such serializer")
+    """The caller is told at once, and nothing of the chord has been sent."""
+    with pytest.raises(EncodeError, match="no such serializer"):
+        chord([same.s(1), same.s(2)], body()).delay()
+    assert (Message.objects.count(), ChordCounter.objects.count()) == (0, 0)
 
 
 def test_a_step_that_cannot_be_sent(lane: Lane) -> None:
