@@ -4,11 +4,16 @@ JSON is kombu's: what JSON has no word for travels as ``{"__type__": …, "__val
 something needs it, which plain data in plain JSON does not.
 """
 
+import bz2
 import json
-from collections.abc import Callable, Collection
+import lzma
+import sys
+import zlib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, lru_cache
+from importlib import import_module
 from typing import Any, Final
 
 from django_tasks.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured, SoftTimeLimitExceeded
@@ -210,6 +215,43 @@ def _decompress(body: bytes | str, compression: str) -> bytes:
     except Exception as error:
         raise DecodeError(f"the body can't be decompressed with {compression!r}: {error}; it begins with {_quote(body)}") from error
     return plain.encode() if isinstance(plain, str) else plain
+
+
+class TooLargeError(DecodeError):
+    """The body is too large to be decoded for looking at it."""
+
+
+def decompressed(body: bytes, compression: str, *, at_most: int) -> bytes:
+    """Decompress a stranger's body no further than ``at_most`` bytes. Raises TooLargeError beyond, DecodeError for what can't be.
+
+    kombu's own functions decompress to the end, and a few kilobytes may end in gigabytes.
+    """
+    name = _compression()._aliases.get(compression, compression)  # noqa: SLF001  kombu has no public list of names
+    make = _BOUNDED.get(name)
+    if make is None:
+        raise TooLargeError(f"it is compressed with {compression!r}, which can't be stopped half-way, so it is not decompressed here")
+    try:
+        plain: bytes = make()(body, at_most + 1)
+    except Exception as error:
+        raise DecodeError(f"the body can't be decompressed with {compression!r}: {error}; it begins with {_quote(body)}") from error
+    if len(plain) > at_most:
+        raise TooLargeError(f"it has more than {at_most:,} bytes when it is decompressed")
+    return plain
+
+
+def _zstd() -> Callable[[bytes, int], bytes]:
+    # As kombu finds it.
+    make = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd").ZstdDecompressor
+    return lambda body, most: bytes(make().decompress(body, most))
+
+
+#: By content type: what makes a function of a body and the most bytes to return. gzip's is zlib's format, in kombu.
+_BOUNDED: Final[Mapping[str, Callable[[], Callable[[bytes, int], bytes]]]] = {
+    "application/x-gzip": lambda: lambda body, most: zlib.decompressobj().decompress(body, most),
+    "application/x-bz2": lambda: lambda body, most: bz2.BZ2Decompressor().decompress(body, most),
+    "application/x-lzma": lambda: lambda body, most: lzma.LZMADecompressor().decompress(body, most),
+    "application/zstd": _zstd,
+}
 
 
 def _typed(value: Any) -> Any:

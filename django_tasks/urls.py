@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from django_tasks.exceptions import ImproperlyConfigured
@@ -21,7 +21,13 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-_]*\Z")
 # A semicolon ends a URL only where another one begins, so that passwords may hold one.
 _NEXT_URL: Final = re.compile(r";\s*(?=[A-Za-z][A-Za-z0-9+.\-_]*://)|;\s*\Z")
 _SECRET_OPTION: Final = re.compile(r"(?i)([?&][^=&#]*(?:password|passwd|secret|token|credential)[^=&#]*=)[^&#]*")
+_SECRET_NAME: Final = re.compile(
+    r"(?i)password|passwd|passphrase|secret|token|credential|(?:^|_)(?:dsn|auth)$|(?:access|account|private|api)_?key"
+)
+_CREDENTIALS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-_]*://[^\s:/@'\"]*:)[^\s'\"]*@")
 _MASK: Final = "**"
+#: Most characters of a value that are shown.
+_LONGEST_SHOWN: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +105,55 @@ def mask(url: str | Iterable[str]) -> str:
     return ";".join(_mask_one(part) for part in failover(url))
 
 
+def mask_within(text: str) -> str:
+    """Return a text, of an error for instance, with stars for the passwords of the URLs in it."""
+    return _SECRET_OPTION.sub(rf"\g<1>{_MASK}", _CREDENTIALS.sub(rf"\g<1>{_MASK}@", text)) if "://" in text else text
+
+
+def shown(value: Any, name: str = "") -> str:
+    """Return the repr of a setting's value, fit for messages and logs: stars for passwords, wherever in it they are, and cut.
+
+    ``name`` is the setting's, or the option's: what is called a password, a secret, a token or a key is none of the reader's business.
+    """
+    text = repr(_masked(value, name))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _masked(value: Any, name: str) -> Any:
+    if value is None or isinstance(value, bool) or not value:
+        return value
+    if _SECRET_NAME.search(name):
+        return _Said(_MASK)
+    if isinstance(value, Mapping):
+        return {key: _masked(each, str(key)) for key, each in value.items()}
+    match value:
+        case [str(called), each] if called.isidentifier() and _SECRET_NAME.search(called):
+            # A pair, as of a dictionary.
+            return [called, _masked(each, called)]
+    if isinstance(value, list | tuple | set | frozenset):
+        each_masked = [_masked(each, "") for each in value]
+        return each_masked if isinstance(value, list) else tuple(each_masked)
+    if isinstance(value, str):
+        return mask(value) if "@" in value or "?" in value else value
+    if isinstance(value, bytes):
+        return mask_within(value.decode(errors="replace"))
+    return value if isinstance(value, int | float | type) else _Said(mask_within(repr(value)))
+
+
+class _Said(str):
+    """A text that is a repr already."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _mask_one(url: str) -> str:
     scheme, separator, remainder = url.partition("://")
     if not separator:
-        return url
+        # No URL; with a colon before an @ it was meant to be one.
+        return re.sub(r":[^@]*@", f":{_MASK}@", url) if "@" in url else url
     # Up to the last @, since a password written without escapes may hold any character: better to hide too much.
     credentials, at, host = remainder.rpartition("@")
     user, colon, _password = credentials.partition(":")

@@ -42,7 +42,7 @@ def check_addresses(**_kwargs: Any) -> list[CheckMessage]:
         if not wrong and _can_be_opened():
             # Opening connects to nothing; it says best what it can't open.
             found += [
-                Error(f"{where(name)}: {str(error).removeprefix(name).lstrip(': ')}", hint=ADDRESSES[name], id=identifier)
+                Error(f"{where(name)}: {urls.mask_within(str(error)).removeprefix(name).lstrip(': ')}", hint=ADDRESSES[name], id=identifier)
                 for _, error in failures(opens, [value])
             ]
     return found

@@ -7,7 +7,7 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
-from django_tasks import routing, serializers
+from django_tasks import routing, serializers, urls
 from django_tasks.checks.findings import failures, well_typed, where, works
 from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS
@@ -120,7 +120,9 @@ def _accepted(name: Any) -> None:
 
 def _not_there(name: str, what: str, error: Exception) -> CheckMessage:
     return Error(
-        f"{where(name)} names {what}, which is not there: {error}", hint="Install what it needs, or name another.", id="django_tasks.E014"
+        f"{where(name)} names {what}, which is not there: {urls.mask_within(str(error))}",
+        hint="Install what it needs, or name another.",
+        id="django_tasks.E014",
     )
 
 

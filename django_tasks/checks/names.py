@@ -9,7 +9,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 
 from django_tasks import urls
-from django_tasks.checks.findings import ADDRESSES, has_type, where, works
+from django_tasks.checks.findings import has_type, where, works
 from django_tasks.conf import settings
 from django_tasks.conf_options import OPTIONS, Option, current_name
 
@@ -20,7 +20,7 @@ def check_names(**_kwargs: Any) -> list[CheckMessage]:
     if not isinstance(own, dict):
         return [
             Error(
-                f"DJANGO_TASKS is {own!r}, of type {type(own).__name__}.",
+                f"DJANGO_TASKS is {urls.shown(own)}, of type {type(own).__name__}.",
                 hint='It must be a dictionary, like {"BROKER_URL": "db://default"}.',
                 id="django_tasks.E010",
             )
@@ -80,7 +80,7 @@ def _nearest_setting(name: str) -> str:
 
 
 def _check_value(name: str, value: Any, option: Option) -> Iterator[CheckMessage]:
-    shown = repr(urls.mask(value)) if name in ADDRESSES and isinstance(value, str) else repr(value)
+    shown = urls.shown(value, name)
     if not has_type(value, option):
         allowed = ", ".join("None" if kind is type(None) else kind.__name__ for kind in option.types)
         yield Error(

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Final
 
 from django_tasks.conf import settings
@@ -11,12 +12,16 @@ from django_tasks.messages import Envelope, TaskMessage
 from django_tasks.models import DeadLetter, Message
 from django_tasks.operations.texts import encodable
 from django_tasks.protocol import decode
-from django_tasks.serializers import dumps_json, loads_json
+from django_tasks.serializers import TooLargeError, decompressed, dumps_json, loads_json
 
 #: Most bytes of a body that are shown raw.
 EXCERPT: Final = 2048
 #: Most characters of a decoded value that are shown.
 MOST: Final = 100_000
+#: Most bytes of a body that are decoded for a page.
+MOST_DECODED: Final = 5_000_000
+#: Lists in lists that are shown.
+_DEEPEST: Final = 100
 _HEX_WIDTH: Final = 16
 
 
@@ -71,11 +76,35 @@ def _decoded(
         priority=row.priority,
     )
     try:
-        return decode(envelope, accept=settings.ACCEPT_CONTENT), ""
+        return decode(_bounded(envelope), accept=settings.ACCEPT_CONTENT), ""
     except TaskError as error:
         return None, f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001  whatever a stranger's message is, the page about it must open
         return None, f"the body can't be decoded: {type(error).__name__}: {error}"
+
+
+def _bounded(envelope: Envelope) -> Envelope:
+    """Return the envelope with its body decompressed, if that is not too large for a page."""
+    compression = envelope.headers.get("compression")
+    body = envelope.body
+    if compression and isinstance(compression, str):
+        body = decompressed(body, compression, at_most=MOST_DECODED)
+    if len(body) > MOST_DECODED:
+        raise TooLargeError(f"it has {len(body):,} bytes; more than {MOST_DECODED:,} are not decoded here. Workers read it all the same")
+    return replace(envelope, body=body, headers={**envelope.headers, "compression": None}) if compression else envelope
+
+
+def _shortened(value: Any, left: list[int], depth: int = 0) -> Any:
+    """Return a value with at most so many members: what YAML and pickle hold once may be there a million times."""
+    left[0] -= 1
+    if left[0] < 0 or depth > _DEEPEST:
+        return "…"
+    if isinstance(value, dict):
+        pairs = takewhile(lambda _: left[0] > 0, value.items())
+        return {name: _shortened(each, left, depth + 1) for name, each in pairs}
+    if isinstance(value, list | tuple):
+        return [_shortened(each, left, depth + 1) for each in takewhile(lambda _: left[0] > 0, value)]
+    return value
 
 
 def excerpt(body: bytes, limit: int = EXCERPT) -> str:
@@ -105,10 +134,18 @@ def hex_dump(data: bytes) -> str:
 def pretty(value: Any) -> str:
     """Write a value as indented JSON; one that JSON can't hold as its repr."""
     try:
+        value = _shortened(value, [MOST])
         text = json.dumps(json.loads(dumps_json(value)), indent=2, ensure_ascii=False)
     except (EncodeError, RecursionError, ValueError, TypeError):
-        text = repr(value)
+        text = _repr(value)
     return cut(text)
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001  whatever a stranger's message is, the page about it must open
+        return f"<{type(value).__qualname__} whose repr raised {type(error).__qualname__}>"
 
 
 def pretty_text(text: str | None) -> str:

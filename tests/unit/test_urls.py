@@ -76,12 +76,42 @@ def test_failover_lists_are_split(value, expected):
         ("redis://user@h", "redis://user@h"),
         ("db://default", "db://default"),
         ("django-db", "django-db"),
+        ("redis:user:secret@h", "redis:**@h"),
     ],
 )
 def test_passwords_are_hidden(value, shown):
     """No password survives masking, however carelessly it is written."""
     assert urls.mask(value) == shown
     assert "secret" not in urls.mask(value)
+
+
+class Broken:
+    def __repr__(self):
+        return "<Queue amqp://u:secret@h>"
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "text"),
+    [
+        ("redis://:secret@h", "BROKER_URL", "'redis://:**@h'"),
+        (("redis://:secret@h", 5), "BROKER_URL", "('redis://:**@h', 5)"),
+        ({"url": "redis://:secret@h"}, "", "{'url': 'redis://:**@h'}"),
+        (
+            {"password": "secret", "a": [{"api_key": "secret"}], "routing_key": "r"},
+            "",
+            "{'password': **, 'a': [{'api_key': **}], 'routing_key': 'r'}",
+        ),
+        ({"sentinel_kwargs": {"password": b"secret"}, "password": None}, "", "{'sentinel_kwargs': {'password': **}, 'password': None}"),
+        (["secret"], "REDIS_PASSWORD", "**"),
+        (b"amqp://u:secret@h", "", "'amqp://u:**@h'"),
+        (Broken(), "TASK_QUEUES", "<Queue amqp://u:**@h>"),
+        (5, "WORKER_CONCURRENCY", "5"),
+        ("x" * 1000, "", "'" + "x" * 499 + "..."),
+    ],
+)
+def test_a_settings_value_is_shown_without_its_secrets(value, name, text):
+    """Whatever a setting holds, passwords must be hidden in it, wherever they are; the rest is shown, up to a length."""
+    assert urls.shown(value, name) == text
 
 
 def test_a_url_shows_no_password():

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from django_tasks.brokers.redis.keys import Keys
 from django_tasks.exceptions import ImproperlyConfigured
+from django_tasks.urls import shown
 
 logger = logging.getLogger("django_tasks.redis")
 
@@ -67,7 +68,7 @@ def checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
                 logger.warning("BROKER_TRANSPORT_OPTIONS has %r, which means nothing to Redis and is ignored%s", name, hint)
         elif not isinstance(value, known[name]) or (isinstance(value, bool) and bool not in known[name] and object not in known[name]):
             wanted = " or ".join("None" if one is _NONE else one.__name__ for one in known[name])
-            raise ImproperlyConfigured(f"BROKER_TRANSPORT_OPTIONS: {name!r} is {value!r}, but must be {wanted}")
+            raise ImproperlyConfigured(f"BROKER_TRANSPORT_OPTIONS: {name!r} is {shown(value, name)}, but must be {wanted}")
     _check_words(options)
     if options.get("visibility_timeout", 1) <= 0:
         raise ImproperlyConfigured(

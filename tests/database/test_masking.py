@@ -1,0 +1,59 @@
+"""Passwords in settings: no output shows them."""
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from django_tasks import checks
+from django_tasks.worker.banner import compose_banner
+from django_tasks.worker.options import WorkerOptions
+
+URL = "amqp://user:s3cret@h//"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"BROKER_URL": {"url": URL}},
+        {"BROKER_URL": [URL, 5]},
+        {"BROKER_URL": "nonsense://:s3cret@h"},
+        {"BROKER_URL": "redis:user:s3cret@h"},
+        {"BROKER_URL": ["redis://:s3cret@h", "amqp://:s3cret@h"]},
+        {"BROKER_URL": "redis://:s3cret@h/notanumber"},
+        {"RESULT_BACKEND": b"redis://:s3cret@h"},
+        {"RESULT_BACKEND": "redis://h/0?password=s3cret&nonsense=1"},
+        {"RESULT_BACKEND": ["nonsense://:s3cret@h"]},
+        {"BROKER_URL": "redis://h", "BROKER_TRANSPORT_OPTIONS": {"password": ["s3cret"]}},
+        {"BROKER_URL": "redis://h", "BROKER_TRANSPORT_OPTIONS": {"sentinel_kwargs": [("password", "s3cret"), "redis://:s3cret@h"]}},
+        {"BROKER_TRANSPORT_OPTIONS": [{"password": "s3cret"}]},
+        {"REDIS_PASSWORD": ["s3cret"]},
+        {"TASK_QUEUES": "redis://:s3cret@h"},
+    ],
+    ids=str,
+)
+def test_checks_tell_no_password(wrong):
+    """Whatever is wrong with a setting that holds a password, no check may show it."""
+    told = told_by_checks(DJANGO_TASKS=wrong)
+    assert "s3cret" not in told
+
+
+def test_a_setting_that_is_no_dictionary_tells_no_password():
+    """Not even where nothing of it can be read."""
+    told = told_by_checks(DJANGO_TASKS=[URL])
+    assert "E010" in told
+    assert "s3cret" not in told
+
+
+def told_by_checks(**django_settings):
+    """Run our checks under these settings; return all that they say."""
+    with override_settings(**django_settings):
+        return " ".join(f"{message.id} {message.msg} {message.hint}" for message in run_checks(tags=[checks.TAG]))
+
+
+@pytest.mark.parametrize("value", [URL, [URL, "redis://:s3cret@h"], "redis://h/0?password=s3cret"], ids=str)
+def test_a_workers_banner_tells_no_password(value):
+    """Neither of the broker nor of the results, one address or several."""
+    with override_settings(DJANGO_TASKS={"BROKER_URL": value, "RESULT_BACKEND": value if isinstance(value, str) else "disabled://"}):
+        banner = compose_banner(WorkerOptions(name="w@h", queues=("q",)), [], with_tasks=False)
+    assert "broker" in banner
+    assert "s3cret" not in banner
