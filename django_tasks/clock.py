@@ -7,6 +7,14 @@ from typing import Final
 #: Seconds that only ever grow; for intervals inside one process.
 monotonic = time.monotonic
 
+
+def awake_or_not() -> float:
+    """Return seconds that only ever grow, also while the machine is suspended, where the system counts those."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if _COUNTS_SUSPENSION else monotonic()
+
+
+_COUNTS_SUSPENSION: Final = hasattr(time, "CLOCK_BOOTTIME")
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

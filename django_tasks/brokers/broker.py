@@ -49,6 +49,14 @@ class Consumer(ABC):
         """Whether this consumer can still settle a delivery that it handed out."""
         return True
 
+    def kept(self, deliveries: Sequence[Delivery]) -> set[str]:
+        """Renew these leases, and return the tags of those that had not been given to others: for who may have been late.
+
+        A broker that can't tell returns all of them.
+        """
+        self.extend(deliveries)
+        return {delivery.tag for delivery in deliveries}
+
     @abstractmethod
     def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
         """Take over what a dead consumer of this node held.

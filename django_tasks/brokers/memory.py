@@ -285,6 +285,12 @@ class MemoryConsumer(Consumer):
             for held in self._mine(deliveries):
                 held.until = until
 
+    def kept(self, deliveries: Sequence[Delivery]) -> set[str]:
+        """Renew these leases, and return the tags of those that are this consumer's still."""
+        self.extend(deliveries)
+        with self._store.changed:
+            return {str(held.number) for held in self._mine(deliveries)}
+
     def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
         """Take over what a dead consumer held: what it had started; the rest goes back uncounted."""
         until = self._clock() + timedelta(seconds=self.lease)

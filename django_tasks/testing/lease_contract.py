@@ -15,6 +15,7 @@ class LeaseContract(BrokerProbes):
         broker.publish([envelope("1"), envelope("2")])
         with self.consuming(broker) as consumer:
             first, second = consumer.receive(10, 5)
+            assert consumer.kept([first, second]) == {first.tag, second.tag}
             consumer.settle([Settlement(first, Disposition.ACK), Settlement(second, Disposition.DEAD, reason="test")])
             broker.recover(clock.after(10_000), limit=100)
             assert consumer.receive(10, 0) == []
@@ -130,6 +131,7 @@ class LeaseContract(BrokerProbes):
             assert broker.recover(clock.after(first.lease + 1), limit=10) == 1
             (again,) = second.receive(1, 5)
             assert again.deliveries == 2
+            assert (first.kept(held), second.kept([again])) == (set(), {again.tag})
             for disposition in (Disposition.ACK, Disposition.REQUEUE, Disposition.DEAD):
                 first.settle(settled(held, disposition))
             first.settle(settled(held, Disposition.DELAY, until=clock.after(1)))

@@ -80,6 +80,8 @@ class Completer:
         self._late = PutOff(backend)
         #: When a batch that a full server did not take may be tried again.
         self._full_until: float | None = None
+        #: Tags of deliveries that others have been given meanwhile.
+        self._lost: set[str] = set()
         self.finished = 0
         #: Where it is noted what is being stored: should the process die of it, that must be counted.
         self.block: Block | None = None
@@ -92,6 +94,19 @@ class Completer:
             self._wake()
         elif urgent or len(self._outcomes) == BATCH:
             self._wake()
+
+    def drop(self, tags: Iterable[str]) -> None:
+        """Let nothing come of these deliveries, now or later: others have them."""
+        self._lost.update(tags)
+        batch = self._interrupted
+        if batch is not None and (self._one_transaction or not batch.done):
+            # What has been stored in part goes on.
+            batch.outcomes = self._not_lost(batch.outcomes)
+
+    def _not_lost(self, outcomes: list[Outcome]) -> list[Outcome]:
+        tags = {outcome.request.delivery.tag for outcome in outcomes if outcome.request.delivery is not None} & self._lost
+        self._lost -= tags
+        return [outcome for outcome in outcomes if outcome.request.delivery is None or outcome.request.delivery.tag not in tags]
 
     def mark_started(self, requests: Iterable[Request]) -> None:
         """Record STARTED for these with the next flush."""
@@ -249,6 +264,8 @@ class Completer:
         if self._outcomes:
             self._since = clock.monotonic() - PATIENCE
         marks, self._marks = self._marks, []
+        if self._lost:
+            outcomes = self._not_lost(outcomes)
         return Batch(outcomes, marks)
 
     def _apply(self, batch: Batch, consumer: Consumer) -> None:

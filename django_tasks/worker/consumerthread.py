@@ -81,7 +81,7 @@ class ConsumerThread(threading.Thread):
         self._commands: deque[Mapping[str, Any]] = deque()
         self._held: dict[str, Delivery] = {}
         self._marked: set[str] = set()
-        self._extended = clock.monotonic()
+        self._extended = clock.awake_or_not()
         self._busy = clock.monotonic()
         #: Fates of messages that the broker could not be told yet.
         self._owed: list[Settlement] = []
@@ -139,6 +139,7 @@ class ConsumerThread(threading.Thread):
 
     def _turn(self) -> None:
         self._answered = False
+        self._let_go_of_what_was_lost()
         self._obey()
         self._settle_owed()
         self._flush()
@@ -288,8 +289,31 @@ class ConsumerThread(threading.Thread):
                 self._held.pop(request.delivery.tag, None)
             self._prefetch.ran(outcome.runtime)
 
+    def _let_go_of_what_was_lost(self) -> None:
+        """After a freeze or an outage that outlasted the leases: nothing may come of what others have been given."""
+        now = clock.awake_or_not()
+        if not self._held or now - self._extended <= self._options.lease:
+            return
+        lost = self._held.keys() - self._consumer.kept(list(self._held.values()))
+        self._extended = now
+        if not lost:
+            return
+        logger.warning("%d messages were given to others: this process could not renew their leases in time. It drops them", len(lost))
+        for tag in lost:
+            del self._held[tag]
+        self._owed = [settlement for settlement in self._owed if settlement.delivery.tag not in lost]
+        waiting = self._pool.unstarted()
+        left = [request for request in waiting if request.delivery is None or request.delivery.tag not in lost]
+        self._prefetch.taken(len(left) - len(waiting))
+        if left:
+            self._pool.submit(left)
+        # Of what has not begun nothing will come; and it may come here again, under the same tag.
+        self._completer.drop(lost - {one.delivery.tag for one in waiting if one.delivery is not None})
+        running = [running.request for running in self._pool.running()]
+        self._marked.update(one.message.id for one in running if one.delivery is not None and one.delivery.tag in lost)
+
     def _extend(self) -> None:
-        now = clock.monotonic()
+        now = clock.awake_or_not()
         if self._held and now - self._extended >= self._options.lease / 3:
             self._consumer.extend(list(self._held.values()))
             self._extended = now

@@ -2,10 +2,11 @@
 
 import pytest
 
-from django_tasks import shared_task
+from django_tasks import clock, shared_task
+from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.messages import Disposition
 from django_tasks.worker.ratelimits import RateLimits
-from tests.unit.worker_rig import Rig, delivery, late
+from tests.unit.worker_rig import HandTurned, Rig, delivery, envelope, late
 
 
 @shared_task(name="tests.waiting.limited", rate_limit="1/m")
@@ -47,3 +48,22 @@ def test_what_cannot_be_judged_goes_back(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert [(one.disposition, one.counted) for one in rig.consumer.settled] == [(Disposition.REQUEUE, True)] * 2
     rig.thread._begin_to_stop()
     assert rig.thread._finished()
+
+
+def test_nothing_comes_of_what_others_were_given_meanwhile(url: str) -> None:
+    """After a freeze that outlasts the lease: neither results nor follow-ups of it are sent, and what waits is run by others only."""
+    frozen = HandTurned(MemoryBroker(url))
+    follower = {"task": late.name, "args": [], "kwargs": {}, "options": {"task_id": "next"}, "immutable": True}
+    # The prefetch of a beginner takes one after the other.
+    for number, embed in enumerate(({"chain": [follower]}, {})):
+        frozen.broker.publish([envelope(late.name, f"id-{number}", embed=embed)])
+        frozen.thread._turn()
+    done = frozen.pool._executor.execute(frozen.pool._waiting.popleft())
+    frozen.broker.recover(clock.after(100), limit=10)
+    other = frozen.broker.consume(["q"], consumer_id="other")
+    again = other.receive(10, 5)
+    frozen.thread._extended -= 100
+    frozen.thread.done(done)
+    frozen.thread._turn()
+    assert (frozen.pool.held(), frozen.thread._held, frozen.backend.fetch(["id-0"])) == (0, {}, {})
+    assert (frozen.broker.size("q"), len(other.kept(again))) == (0, 2)

@@ -33,6 +33,7 @@ class HandTurned:
     """The parts of a child, put together; its consumer thread doesn't run."""
 
     def __init__(self, broker: Broker, announcer: Announcer | None = None) -> None:
+        self.broker = broker
         self.announcer = announcer or Announcer("w@h", on=False)
         self.block = Scoreboard(1, 1)[0]
         self.pool = SoloPool(Executor(follow=followups), self.block)

@@ -93,6 +93,12 @@ class DatabaseConsumer(Consumer):
             with reaching(self._alias, "Renewing leases") as connection:
                 settling.extend(connection, self._dialect, self.consumer_id, deliveries, clock.after(self.lease))
 
+    def kept(self, deliveries: Sequence[Delivery]) -> set[str]:
+        """Renew these leases, and return the tags of those that are this consumer's still."""
+        self.extend(deliveries)
+        with reaching(self._alias, "Looking for one's own messages") as connection:
+            return settling.held(connection, self.consumer_id, [delivery.tag for delivery in deliveries])
+
     def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
         """Take over what a dead consumer had started; the rest of what it held goes back, uncounted."""
         with reaching(self._alias, "Taking over messages") as connection:

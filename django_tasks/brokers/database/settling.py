@@ -89,6 +89,15 @@ def _keep(connection: BaseDatabaseWrapper, dialect: Dialect, holder: str, heir: 
         )
 
 
+def held(connection: BaseDatabaseWrapper, holder: str, tags: Sequence[str]) -> set[str]:
+    """Return those of these tags that the holder still has."""
+    if not tags:
+        return set()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT id FROM {TABLE} WHERE id IN ({numbers(tags)}) AND claimed_by = %s", [holder])
+        return {str(number) for (number,) in cursor.fetchall()}
+
+
 def inherit(
     connection: BaseDatabaseWrapper, dialect: Dialect, dead: str, heir: str, started: Collection[str], until: datetime
 ) -> list[ClaimedRow]:

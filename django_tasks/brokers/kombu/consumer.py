@@ -339,6 +339,13 @@ class AMQPConsumer(Consumer):
             with self._translating("sending a heartbeat"):
                 self._tick()
 
+    def kept(self, deliveries: Sequence[Delivery]) -> set[str]:
+        """Return the tags of those that came by this connection, if the server still knows it; raises OperationalError if not."""
+        if self._channel is not None:
+            with self._translating("asking whether the connection lives"):
+                self._await_answer()
+        return {delivery.tag for delivery in deliveries if delivery.tag in self._outstanding}
+
     def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
         """Return nothing: the server has given back already what a dead process held."""
         return []

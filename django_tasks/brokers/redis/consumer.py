@@ -220,6 +220,12 @@ class RedisConsumer(Consumer):
             with self._reaching("Renewing leases") as line:
                 script("extend").call(line, self._holding, self.lease, *(delivery.tag for delivery in deliveries))
 
+    def kept(self, deliveries: Sequence[Delivery]) -> set[str]:
+        """Renew these leases, and return the tags of those that are this consumer's still: others claim under tags of their own."""
+        self.extend(deliveries)
+        with self._reaching("Looking for one's own messages") as line:
+            return {delivery.tag for delivery in deliveries} & self._tags_of(line, self._holder)
+
     # ---- the dead
 
     def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
