@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils.timezone import is_aware, localtime
 
+from django_tasks.cli.colours import coloured
 from django_tasks.exceptions import TaskError
 from django_tasks.operations.texts import encodable
 
@@ -27,8 +28,15 @@ class Screen:
     """Where a command's answer goes. With ``as_json`` people's sentences are left out, so that what remains is one document."""
 
     def __init__(
-        self, write: Callable[..., Any], *, as_json: bool = False, flush: Callable[[], Any] | None = None, columns: int = 0
+        self,
+        write: Callable[..., Any],
+        *,
+        as_json: bool = False,
+        flush: Callable[[], Any] | None = None,
+        columns: int = 0,
+        colours: bool = False,
     ) -> None:
+        self._colours = colours
         self._written = write
         self._flush = flush
         #: Width of the terminal; 0 for a file or a pipe.
@@ -68,7 +76,7 @@ class Screen:
         if self.as_json:
             self._write(_document(listed))
         elif listed:
-            self._write(table(listed, columns))
+            self._write(table(listed, columns, colours=self._colours))
         elif empty:
             self._write(empty)
 
@@ -78,18 +86,25 @@ class Screen:
             self._write(_document(record))
             return
         shown = {name: cell(value) for name, value in record.items() if value not in (None, "", [], {})}
+        if self._colours and "state" in shown:
+            shown["state"] = coloured(shown["state"])
         width = max((len(name) for name in shown), default=0) + 1
         for name, text in shown.items():
             self._write(f"{name}:\n{_indented(text)}" if "\n" in text else f"{name + ':':<{width}} {text}")
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, colours: bool = False) -> str:
     """Lay records out in columns; numbers are aligned to the right."""
     lines = [[_one_line(row.get(column)) for column in columns] for row in rows]
     titles = [column.replace("_", " ").upper() for column in columns]
     widths = [max(map(_width, cells)) for cells in zip(titles, *lines, strict=True)]
     right = [all(_is_number(row.get(column)) for row in rows) for column in columns]
-    return "\n".join("  ".join(map(_pad, line, widths, right)).rstrip() for line in [titles, *lines])
+    padded = [list(map(_pad, line, widths, right)) for line in [titles, *lines]]
+    if colours and "state" in columns:
+        at = columns.index("state")
+        for line, row in zip(padded[1:], rows, strict=True):
+            line[at] = coloured(str(row.get("state")), line[at])
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def _is_number(value: Any) -> bool:

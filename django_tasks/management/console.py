@@ -4,15 +4,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured as DjangoImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from django_tasks import signals
+from django_tasks.cli import colours
 from django_tasks.dbaccess import in_words
 from django_tasks.exceptions import ImproperlyConfigured, ServerRefusedError
 from django_tasks.importing import broken_modules
@@ -22,14 +24,16 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] %(message)s"
 
 
-def show_logs(level: str, logfile: str | None) -> None:
+def show_logs(level: str, logfile: str | None, options: Mapping[str, Any] | None = None) -> None:
     """Make our own messages seen, and leave Django's LOGGING alone.
 
     ``level`` is that of the ``django_tasks`` loggers. A handler (standard error, or ``logfile``) is added only where the
     project has configured none that would show them.
+    On a terminal levels are in colours, unless ``options`` (``no_color``) or NO_COLOR say otherwise.
     Celery's signals about logging are sent: what a receiver of ``setup_logging`` configures counts, too.
     """
-    told = {"loglevel": level, "logfile": logfile, "format": FORMAT, "colorize": False}
+    colorize = logfile is None and options is not None and colours.wanted(sys.stderr.isatty(), options)
+    told = {"loglevel": level, "logfile": logfile, "format": FORMAT, "colorize": colorize}
     signals.setup_logging.send(None, **told)
     # A receiver may have configured all logging anew.
     enable_loggers()
@@ -37,7 +41,7 @@ def show_logs(level: str, logfile: str | None) -> None:
     ours.setLevel(level.upper())
     if logfile is not None or not ours.hasHandlers():
         handler = logging.FileHandler(logfile) if logfile else logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(FORMAT))
+        handler.setFormatter((colours.ColouredLevels if colorize else logging.Formatter)(FORMAT))
         # On the root logger: where a project has no handler at all, its own records belong here, too.
         logging.getLogger().addHandler(handler)
     signals.after_setup_logger.send(None, logger=logging.getLogger(), **told)

@@ -31,7 +31,7 @@ class Command(EndsOnce):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run beat and exit with its status."""
         require_modules()
-        show_logs(options["loglevel"], options["logfile"])
+        show_logs(options["loglevel"], options["logfile"], options)
         with without_tracebacks(), pid_file(options["pidfile"]):
             status = run_beat(
                 BeatOptions(max_interval=options["max_interval"]), say=(lambda text: None) if options.get("no_banner") else self._say

@@ -83,7 +83,7 @@ class Command(EndsOnce):
             raise CommandError(str(error)) from error
         self._apply_limits(options)
         log.install_task_context()
-        show_logs(options["loglevel"], options["logfile"])
+        show_logs(options["loglevel"], options["logfile"], options)
         signals.celeryd_after_setup.send(name, instance=worker, conf=app.conf)
         with pid_file(options["pidfile"]):
             status = run_worker(worker, beat=_beat if worker.beat else None, say=self.stdout.write)

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from django_tasks.cli import calls, chords, dead, kinds, listening, migrating, nodes, queues, reruns
+from django_tasks.cli import calls, chords, colours, dead, kinds, listening, migrating, nodes, queues, reruns
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.exceptions import TaskError
 from django_tasks.importing import broken_modules
@@ -65,7 +65,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         run: Callable[[Screen, dict[str, Any]], int] = options["run"]
         screen = Screen(
-            self.stdout.write, as_json=bool(options.get("json")), flush=self.stdout.flush, columns=_columns(self.stdout.isatty())
+            self.stdout.write,
+            as_json=bool(options.get("json")),
+            flush=self.stdout.flush,
+            columns=_columns(self.stdout.isatty()),
+            colours=colours.wanted(self.stdout.isatty(), options),
         )
         for module in broken_modules:
             self.stderr.write(f"{module}\n    (the tasks of {module.name} are left out; `manage.py check` shows more)")
