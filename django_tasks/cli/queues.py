@@ -23,7 +23,7 @@ def pause_queues(screen: Screen, options: Mapping[str, Any]) -> int:
     """Let workers take nothing more from some queues."""
     names: Sequence[str] = options["names"]
     _warn_of_unknown(screen, names)
-    count = pause(names, by=_user(), reason=options.get("reason") or "")
+    count = pause(names, by=user(), reason=options.get("reason") or "")
     _report(screen, names)
     already = len(set(names)) - count
     screen.say(f"{count} paused; workers notice within two seconds" + (f" ({already} paused before)" if already else ""))
@@ -58,7 +58,8 @@ def _meant(name: str, known: Sequence[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _user() -> str:
+def user() -> str:
+    """Name who types commands here."""
     try:
         return f"{getpass.getuser()} (command line)"
     except (OSError, KeyError):

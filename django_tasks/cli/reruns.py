@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django_tasks.cli.queues import user
 from django_tasks.cli.tables import Failure, Screen
 from django_tasks.models import TaskResult
+from django_tasks.operations import reruns
 from django_tasks.operations.calls import run_alone, stored_call
 from django_tasks.operations.resuming import failed_in, resume
 from django_tasks.operations.workflows import workflow_of
@@ -25,6 +27,7 @@ def rerun(screen: Screen, options: Mapping[str, Any]) -> int:
         # What follows another one of them is sent by that one.
         ids = set(resume(rows))
         sent = [_line(row, row.task_id) for row in rows if row.task_id in ids]
+    reruns.note([(line["task_id"], line["sent_as"]) for line in sent], by=user())
     screen.rows(sent, COLUMNS, empty="nothing was sent")
     return 0
 
