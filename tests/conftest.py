@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests import emptying, planplugin, rabbitmq
+from tests.absent import fail_if_absent, leave_out
 from tests.services import SERVICES, missing, missing_package
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
@@ -43,10 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         absent = [missing(name) for name in SERVICES if item.get_closest_marker(name)]
         absent += [missing_package(mark.args[0]) for mark in item.iter_markers("needs")]
         for reason in filter(None, absent):
-            if os.environ.get("CI") == "true":
-                pytest.exit(f"{item.nodeid} can't run: {reason}", returncode=3)
-            item.add_marker(pytest.mark.skip(reason=reason))
+            leave_out(item, reason)
         _leave_out_missing_databases(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where CI is set, what can't run fails."""
+    fail_if_absent(item)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -121,7 +121,8 @@ class Display:
 
         class Scheduling(LoadScopeScheduling):
             def _split_scope(self, nodeid: str) -> str:
-                return display.cases[nodeid].group
+                # Without a plan, the process that should have made it has ended.
+                return display.cases[nodeid].group if nodeid in display.cases else runplan.test_of(nodeid)
 
         return Scheduling(config, log)
 
@@ -174,7 +175,7 @@ class Display:
         """No dot for each test: the lines say more."""
         if hasattr(report, "wasxfail") or not (report.failed or report.skipped or report.when == "call"):
             return None
-        if report.failed and report.when != "call":
+        if report.failed and report.when in {"setup", "teardown"}:
             return "error", "", "ERROR"
         return report.outcome, "", report.outcome.upper()
 

@@ -7,6 +7,8 @@ from functools import cache
 
 import pytest
 
+from tests.absent import leave_out
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMEDRIVER = os.environ.get("CHROMEDRIVER") or shutil.which("chromedriver")
 
@@ -27,9 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip by name where there is no browser; where CI is set, that is a failure."""
     for item in items:
         if item.get_closest_marker("browser") is not None and (reason := missing()) is not None:
-            if os.environ.get("CI") == "true":
-                pytest.exit(f"{item.nodeid} needs a browser: {reason}", returncode=3)
-            item.add_marker(pytest.mark.skip(reason=reason))
+            leave_out(item, reason)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,6 +13,7 @@ TESTS = sorted(path for path in (ROOT / "tests").rglob("test_*.py"))
 FORBIDDEN = {"utils", "helpers", "common", "base", "manager", "managers", "core", "misc"}
 
 
+@cache
 def functions(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
