@@ -65,7 +65,7 @@ def travel(to: Target | None = None, *, tick: bool = True, **delta: float) -> It
         # The functions stay the same, since many modules hold them; only what they look up is another.
         for module in (clock, timezone):
             patches.enter_context(mock.patch.object(module, "datetime", calendar))
-        seconds = SimpleNamespace(time=lambda: journey.now().timestamp(), monotonic=time.monotonic)
+        seconds = SimpleNamespace(**{**vars(time), "time": lambda: journey.now().timestamp()})
         patches.enter_context(mock.patch.object(clock, "time", seconds))
         yield journey
 
