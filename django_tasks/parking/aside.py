@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django_tasks import clock
 from django_tasks.brokers.database.rows import INSERTED, insert_rows
 from django_tasks.conf import settings
-from django_tasks.dbaccess import reaching, trying_again
+from django_tasks.dbaccess import in_transaction, reaching, trying_again
 from django_tasks.messages import DELIVERY_COUNT, KEPT_ASIDE, PARKED, Delivery
 from django_tasks.models import Message, MessageState
 from django_tasks.parking.lot import parked_row
@@ -25,7 +25,8 @@ def keep(deliveries: Sequence[Delivery], holder: str, lease: float) -> dict[str,
     """Write rows that are this holder's for ``lease`` seconds; return their numbers by the deliveries' tags."""
     due = clock.now() + timedelta(seconds=lease)
     rows = [_row(delivery, holder, due) for delivery in deliveries]
-    with reaching(_alias(), "Keeping the messages of long tasks"):
+    # All or none: a row of which nobody knows would be renewed with the others, and its task run again.
+    with reaching(_alias(), "Keeping the messages of long tasks"), in_transaction(_alias()):
         for row in rows:
             row.save(using=_alias(), force_insert=True)
     return {delivery.tag: row.pk for delivery, row in zip(deliveries, rows, strict=True)}
@@ -34,6 +35,13 @@ def keep(deliveries: Sequence[Delivery], holder: str, lease: float) -> dict[str,
 def renew(holder: str, lease: float) -> None:
     """Let none of this holder's rows fall due for another ``lease`` seconds."""
     _change(_held([holder]), until=clock.now() + timedelta(seconds=lease))
+
+
+def held(numbers: Collection[int], holder: str, lease: float) -> set[int]:
+    """Renew the holder's rows, and return those of these numbers that are its own still."""
+    renew(holder, lease)
+    with reaching(_alias(), "Looking for the messages of long tasks"):
+        return set(_held([holder]).filter(pk__in=numbers).values_list("pk", flat=True))
 
 
 def forget(numbers: Collection[int], holder: str) -> None:

@@ -18,7 +18,7 @@ from django_tasks.client import forward, publish
 from django_tasks.context import Request
 from django_tasks.dbaccess import in_transaction
 from django_tasks.exceptions import OperationalError, ServerFullError
-from django_tasks.messages import NOTHING, DeadMessage, Disposition, Settlement
+from django_tasks.messages import NOTHING, DeadMessage, Delivery, Disposition, Settlement
 from django_tasks.outcomes import Outcome, failure
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend, ResultMeta
 from django_tasks.result_backends.chordparts import claim_patience, ended
@@ -80,8 +80,8 @@ class Completer:
         self._late = PutOff(backend)
         #: When a batch that a full server did not take may be tried again.
         self._full_until: float | None = None
-        #: Tags of deliveries that others have been given meanwhile.
-        self._lost: set[str] = set()
+        #: Deliveries that others have been given meanwhile, by their ``id()``: a message may come here again under the same tag.
+        self._lost: dict[int, Delivery] = {}
         self.finished = 0
         #: Where it is noted what is being stored: should the process die of it, that must be counted.
         self.block: Block | None = None
@@ -95,18 +95,16 @@ class Completer:
         elif urgent or len(self._outcomes) == BATCH:
             self._wake()
 
-    def drop(self, tags: Iterable[str]) -> None:
+    def drop(self, deliveries: Iterable[Delivery]) -> None:
         """Let nothing come of these deliveries, now or later: others have them."""
-        self._lost.update(tags)
+        self._lost.update((id(delivery), delivery) for delivery in deliveries)
         batch = self._interrupted
         if batch is not None and (self._one_transaction or not batch.done):
             # What has been stored in part goes on.
             batch.outcomes = self._not_lost(batch.outcomes)
 
     def _not_lost(self, outcomes: list[Outcome]) -> list[Outcome]:
-        tags = {outcome.request.delivery.tag for outcome in outcomes if outcome.request.delivery is not None} & self._lost
-        self._lost -= tags
-        return [outcome for outcome in outcomes if outcome.request.delivery is None or outcome.request.delivery.tag not in tags]
+        return [outcome for outcome in outcomes if self._lost.pop(id(outcome.request.delivery), None) is None]
 
     def mark_started(self, requests: Iterable[Request]) -> None:
         """Record STARTED for these with the next flush."""

@@ -190,6 +190,7 @@ class ConsumerThread(threading.Thread):
         self._block.fetched(clock.monotonic(), self._completer.finished)
         # What runs, or waits to be stored, is not to be run by others meanwhile, where it is not the broker that is away.
         with suppress(OperationalError):
+            self._let_go_of_what_was_lost()
             self._extend()
         if not self._broker.recovers:
             # A connection that broke has given everything back by itself. What waits here will be run by others, and if it was
@@ -294,21 +295,21 @@ class ConsumerThread(threading.Thread):
         now = clock.awake_or_not()
         if not self._held or now - self._extended <= self._options.lease:
             return
-        lost = self._held.keys() - self._consumer.kept(list(self._held.values()))
+        kept = self._consumer.kept(list(self._held.values()))
+        lost = {tag: self._held.pop(tag) for tag in self._held.keys() - kept}
         self._extended = now
         if not lost:
             return
         logger.warning("%d messages were given to others: this process could not renew their leases in time. It drops them", len(lost))
-        for tag in lost:
-            del self._held[tag]
         self._owed = [settlement for settlement in self._owed if settlement.delivery.tag not in lost]
         waiting = self._pool.unstarted()
         left = [request for request in waiting if request.delivery is None or request.delivery.tag not in lost]
         self._prefetch.taken(len(left) - len(waiting))
         if left:
             self._pool.submit(left)
-        # Of what has not begun nothing will come; and it may come here again, under the same tag.
-        self._completer.drop(lost - {one.delivery.tag for one in waiting if one.delivery is not None})
+        # Of what has not begun nothing will come.
+        unstarted = {one.delivery.tag for one in waiting if one.delivery is not None}
+        self._completer.drop(delivery for tag, delivery in lost.items() if tag not in unstarted)
         running = [running.request for running in self._pool.running()]
         self._marked.update(one.message.id for one in running if one.delivery is not None and one.delivery.tag in lost)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -49,7 +49,7 @@ def tidy_after_task(request: Request | None = None) -> None:
         elif connection.errors_occurred:
             connection.close_if_unusable_or_obsolete()
         elif not connection.autocommit:
-            connection.rollback()
+            _end_transaction(connection)
     now = time.monotonic()
     since = getattr(_slot, "since", None)
     if since is None:
@@ -73,6 +73,14 @@ def tidy_after_coroutine(request: Request | None = None) -> None:
     tidy_after_task(request)
     if not _of_coroutines or _of_coroutines[-1] is not _slot.known:
         _of_coroutines[:] = [_slot.known]
+
+
+def _end_transaction(connection: BaseDatabaseWrapper) -> None:
+    try:
+        connection.rollback()
+    except (DatabaseError, InterfaceError):
+        # The server has closed it, and the transaction with it.
+        connection.close()
 
 
 def _fault(connection: BaseDatabaseWrapper) -> str | None:
@@ -141,7 +149,8 @@ _begun = threading.local()
 
 def _listen(connection: BaseDatabaseWrapper) -> None:
     if connection.vendor == "mysql" and _hear not in connection.execute_wrappers:
-        connection.execute_wrappers.append(_hear)
+        # In front of those that are there: a ``with connection.execute_wrapper(...)`` takes away the last one at its end.
+        connection.execute_wrappers.insert(0, _hear)
 
 
 def _hear(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:

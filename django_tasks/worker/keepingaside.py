@@ -115,6 +115,16 @@ class KeepingAside(Consumer):
                 self._failed(error)
         self._inner.extend(deliveries)
 
+    def kept(self, deliveries: Sequence[Delivery]) -> set[str]:
+        """Renew what is kept, and return the tags of what is this consumer's still, there or with the broker."""
+        ours = {self._aside[one.tag]: one.tag for one in deliveries if one.tag in self._aside}
+        found = aside.held(list(ours), self.consumer_id, self._lease) if ours else set()
+        theirs = self._inner.kept([one for one in deliveries if one.tag not in self._aside])
+        lost = {tag for number, tag in ours.items() if number not in found}
+        for tag in lost:
+            del self._aside[tag]
+        return theirs | set(ours.values()) - lost
+
     def catch_up(self) -> None:
         """Pass it on."""
         self._inner.catch_up()

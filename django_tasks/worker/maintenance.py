@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.conf import settings as django_settings
 from django.utils import timezone
 
 from django_tasks import clock, events
@@ -13,6 +12,7 @@ from django_tasks.brokers.broker import Broker
 from django_tasks.conf import settings
 from django_tasks.dbaccess import delete
 from django_tasks.models import DeadLetter, Rerun, Revocation, RevokedStamp
+from django_tasks.models.times import as_models_give
 from django_tasks.result_backends import lifetimes
 from django_tasks.result_backends.backend import ReadyChord, ResultBackend
 from django_tasks.worker.recounts import Recounts
@@ -113,13 +113,9 @@ def forget_operations(*, limit: int) -> int:
     """Delete dead letters that are past DEAD_LETTER_EXPIRES, and what is noted of reruns whose results are gone; return how many."""
     deleted = 0
     if settings.DEAD_LETTER_EXPIRES:
-        deleted = delete(DeadLetter.objects.filter(died_at__lt=_ago(settings.DEAD_LETTER_EXPIRES)).order_by("died_at"), limit)
+        died = clock.after(-settings.DEAD_LETTER_EXPIRES)
+        deleted = delete(DeadLetter.objects.filter(died_at__lt=died).order_by("died_at"), limit)
     if (kept := lifetimes.of_failures()) is not None:
-        deleted += delete(Rerun.objects.filter(run_at__lt=_ago(kept)).order_by("run_at"), limit - deleted)
+        ran = as_models_give(clock.after(-kept))
+        deleted += delete(Rerun.objects.filter(run_at__lt=ran).order_by("run_at"), limit - deleted)
     return deleted
-
-
-def _ago(seconds: float) -> datetime:
-    moment = clock.now() - timedelta(seconds=seconds)
-    # Dead letters are written in UTC whatever the project's zone is.
-    return moment if django_settings.USE_TZ else moment.replace(tzinfo=None)

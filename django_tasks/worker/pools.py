@@ -88,17 +88,7 @@ class Pool(ABC):
         self._notify(self.slots)
 
     def interrupt(self, number: int) -> None:
-        """End the task for which the supervisor has sent this signal, if it runs here still; for the main thread's handler."""
-        request, running = self._executor.inside, self._running.get(0)
-        if request is None or running is None or not self._block.is_for(number, running.since):
-            return
-        request.terminated, request.terminated_by = True, number
-        if number == signal.SIGUSR1:
-            raise SoftTimeLimitExceeded
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        # As Celery's processes do, so that ``finally`` blocks run, and no ``except Exception`` keeps the task from its end.
-        raise SystemExit(f"the task was terminated by {signal.Signals(number).name}")
+        """End the task for which the supervisor has sent this signal; in a pool that can't, the supervisor kills the process."""
 
     def forget(self) -> None:
         """In a child that a task has forked: run nothing of what waits, and end with the task's function."""
@@ -175,6 +165,19 @@ class SoloPool(Pool):
     def _run(self) -> None:
         self._serve(0, self._wait)
 
+    def interrupt(self, number: int) -> None:
+        """End the task for which the supervisor has sent this signal, if it runs here still; for the main thread's handler."""
+        request, running = self._executor.inside, self._running.get(0)
+        if request is None or running is None or not self._block.is_for(number, running.since):
+            return
+        request.terminated, request.terminated_by = True, number
+        if number == signal.SIGUSR1:
+            raise SoftTimeLimitExceeded
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        # As Celery's processes do, so that ``finally`` blocks run, and no ``except Exception`` keeps the task from its end.
+        raise SystemExit(f"the task was terminated by {signal.Signals(number).name}")
+
     def _wait(self) -> bool:
         self._wakeup.clear()
         if self._waiting:
@@ -244,6 +247,8 @@ class AsyncioPool(Pool):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._finished: asyncio.Event | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        #: Slots whose coroutine runs now, and may be cancelled.
+        self._inside: dict[int, Request] = {}
         self._ready = threading.Event()
 
     def _run(self) -> None:
@@ -282,7 +287,9 @@ class AsyncioPool(Pool):
     async def _slot(self, slot: int, request: Request) -> None:
         try:
             if self._executor.plan(request.definition).is_async:
+                self._inside[slot] = request
                 outcome = await self._executor.aexecute(request)
+                del self._inside[slot]
                 if not self._waiting or self._to_be_tidied(outcome):
                     await sync_to_async(tidy_after_coroutine)(self._alone(request))
             else:
@@ -308,13 +315,20 @@ class AsyncioPool(Pool):
         return await asyncio.get_running_loop().run_in_executor(self._threads, perform)
 
     def cancel(self, task_id: str) -> bool:
-        """Cancel a running coroutine."""
+        """Cancel a running coroutine; what runs in a thread runs on."""
         for slot, running in list(self._running.items()):
-            if running.request.message.id == task_id and self._loop is not None and slot in self._tasks:
-                running.request.terminated = True
-                self._loop.call_soon_threadsafe(self._tasks[slot].cancel)
+            request = running.request
+            if request.message.id == task_id and self._loop is not None and self._executor.plan(request.definition).is_async:
+                # By way of the loop twice: one that has just been put there must have begun, or nothing would come of it.
+                self._loop.call_soon_threadsafe(self._loop.call_soon, self._cancel, slot, request)
                 return True
         return False
+
+    def _cancel(self, slot: int, request: Request) -> None:
+        # Once its coroutine has ended there is only its outcome, which must not be lost.
+        if self._inside.get(slot) is request:
+            request.terminated = True
+            self._tasks[slot].cancel()
 
 
 POOLS: dict[str, type[Pool]] = {"prefork": SoloPool, "solo": SoloPool, "threads": ThreadsPool, "asyncio": AsyncioPool}

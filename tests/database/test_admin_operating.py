@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from django_tasks import app, clock, result_backends, states
 from django_tasks.models import DeadLetter, Message, Rerun, Revocation, TaskResult, Worker
+from django_tasks.models.times import as_models_give
 from django_tasks.operations import queues
 from django_tasks.result_backends.backend import ResultMeta
 from django_tasks.worker.maintenance import forget_operations
@@ -99,6 +100,19 @@ def test_how_long_things_are_kept(admin_client, settings):
     assert [letter.task_id for letter in DeadLetter.objects.all()] == ["0"]
     assert set(Rerun.objects.values_list("task_id", flat=True)) == {"new", "done"}
     assert "Kept for 1 h 0 min" in admin_client.get(reverse("admin:django_tasks_deadletter_changelist")).content.decode()
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles"])
+def test_they_are_kept_as_long_without_time_zones(settings, zone):
+    """With USE_TZ off, too, times are compared as they lie in the database, wherever the project is."""
+    settings.DJANGO_TASKS = {"DEAD_LETTER_EXPIRES": 3600, "RESULT_EXPIRES": 3600, "RESULT_FAILURE_EXPIRES": 3600}
+    settings.USE_TZ, settings.TIME_ZONE = False, zone
+    for hours in (0, 2):
+        ago = as_models_give(clock.after(-3600 * hours))
+        Rerun.objects.create(task_id=str(hours), new_id="x", run_at=ago)
+        DeadLetter.objects.create(task="x", task_id=str(hours), queue="q", reason="r", body=b"", died_at=ago)
+    assert forget_operations(limit=100) == 2
+    assert [row.task_id for model in (Rerun, DeadLetter) for row in model.objects.all()] == ["0", "0"]
 
 
 def queue_page(name):

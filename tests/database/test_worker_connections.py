@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
@@ -65,6 +65,44 @@ def test_a_transaction_that_a_task_leaves_open_is_rolled_back(caplog: pytest.Log
     with caplog.at_level(logging.WARNING, "django_tasks.worker"):
         in_a_slot(work)
     assert ["left a transaction open" in text for text in caplog.messages] == [True]
+
+
+def test_a_wrapper_that_a_task_lays_around_its_statements_ends_with_it(alias: str) -> None:
+    """Also when the connection is opened inside: what listens to MySQL's statements must not be taken away in its place."""
+    seen: list[str] = []
+
+    def wrapper(execute: Any, sql: str, *more: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, *more)
+
+    def work() -> None:
+        tidy_after_task()
+        with connections[alias].execute_wrapper(wrapper):
+            assert not Queue.objects.using(alias).exists()
+        first = list(seen)
+        assert first
+        assert not Queue.objects.using(alias).exists()
+        assert seen == first
+        connections[alias].close()
+
+    in_a_slot(work)
+
+
+def test_a_lost_connection_without_autocommit_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to roll back any more, and the process of the pool runs on."""
+
+    def work() -> None:
+        def fail() -> None:
+            raise OperationalError("server has gone away")
+
+        tidy_after_task()
+        monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
+        connection.ensure_connection()
+        monkeypatch.setattr(connections["default"], "rollback", fail)
+        tidy_after_task()
+        assert connection.connection is None
+
+    in_a_slot(work)
 
 
 def test_a_connection_that_is_opened_again_is_known() -> None:

@@ -1,9 +1,12 @@
 """Tasks that were admitted and wait for a slot: what revocations of others, and going back to the queue, do to them."""
 
+import time
+
 import pytest
 
-from django_tasks import clock, shared_task
+from django_tasks import clock, shared_task, states
 from django_tasks.brokers.memory import MemoryBroker
+from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Disposition
 from django_tasks.worker.ratelimits import RateLimits
 from tests.unit.worker_rig import HandTurned, Rig, delivery, envelope, late
@@ -67,3 +70,38 @@ def test_nothing_comes_of_what_others_were_given_meanwhile(url: str) -> None:
     frozen.thread._turn()
     assert (frozen.pool.held(), frozen.thread._held, frozen.backend.fetch(["id-0"])) == (0, {}, {})
     assert (frozen.broker.size("q"), len(other.kept(again))) == (0, 2)
+
+
+def test_what_comes_again_after_it_was_lost_is_settled(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the tag that it had: nothing more is dropped than what was lost, or its message would be held here for ever."""
+    frozen = HandTurned(MemoryBroker(url))
+    frozen.broker.publish([envelope(late.name, "id-0")])
+    frozen.thread._turn()
+
+    def fail(settlements: object) -> None:
+        raise OperationalError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(frozen.thread._consumer, "settle", fail)
+        waiting = frozen.pool.unstarted()
+        with pytest.raises(OperationalError):
+            frozen.thread._give_back(waiting)
+    frozen.broker.recover(clock.after(100), limit=10)
+    frozen.thread._extended -= 100
+    frozen.thread._turn()
+    frozen.thread.done(frozen.pool._executor.execute(frozen.pool._waiting.popleft()))
+    frozen.thread._turn()
+    assert (frozen.thread._held, frozen.broker.size("q")) == ({}, 0)
+    assert frozen.backend.fetch(["id-0"])["id-0"].status == states.SUCCESS
+
+
+def test_leases_are_not_renewed_unseen_after_an_outage(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that fails renews leases, too: not before it is known which of them are others' by now."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    frozen = HandTurned(MemoryBroker(url))
+    frozen.broker.publish([envelope(late.name, "id-0")])
+    frozen.thread._turn()
+    frozen.broker.recover(clock.after(100), limit=10)
+    frozen.thread._extended -= 100
+    frozen.thread._stumble(OperationalError("the results are away"))
+    assert (frozen.pool.held(), frozen.thread._held) == (0, {})

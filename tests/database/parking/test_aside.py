@@ -5,10 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 
 from django_tasks import clock
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import DELIVERY_COUNT, KEPT_ASIDE, Delivery, Disposition, Settlement
+from django_tasks.models import Message
 from django_tasks.parking import aside
 from django_tasks.testing.broker_probes import envelope
 from django_tasks.worker import keepingaside
@@ -41,6 +43,9 @@ class Inner:
 
     def holds(self, tag: str) -> bool:
         return tag not in self.lost
+
+    def kept(self, deliveries: Sequence[Delivery]) -> set[str]:
+        return {one.tag for one in deliveries} - self.lost
 
 
 @pytest.fixture
@@ -92,6 +97,35 @@ def test_what_a_broken_connection_brought_is_others(alias, keeping):
     keeping.receive(0, 0)
     assert keeping._inner.settled == ["2"]
     assert rows(alias).count() == 1
+
+
+def test_who_was_late_hears_what_is_others(alias, keeping, forwarder):
+    """After a freeze that outlasts the lease: of rows that were sent to their queue, and of what a lost connection had brought."""
+    found = keeping.receive(1, 0)
+    keeping.receive(0, 0)
+    found += keeping.receive(1, 0)
+    assert keeping.kept(found) == {"1", "2"}
+    rows(alias).update(until=clock.now() - timedelta(seconds=1))
+    forwarder.turn(0)
+    assert keeping.kept(found) == {"2"}
+    keeping._inner.lost.add("2")
+    assert keeping.kept(found[1:]) == set()
+
+
+def test_messages_are_kept_all_or_none(alias, keeping, monkeypatch):
+    """A row of which its holder knows nothing would be renewed with the others, and run again when the holder has ended."""
+    found = keeping.receive(2, 0)
+    save, fails = Message.save, iter([False, True])
+
+    def saved(row: Message, **options: Any) -> None:
+        if next(fails):
+            raise DatabaseError("away")
+        save(row, **options)
+
+    monkeypatch.setattr(Message, "save", saved)
+    with pytest.raises(OperationalError):
+        aside.keep(found, "holder", 60.0)
+    assert rows(alias).count() == 0
 
 
 def test_without_the_database_messages_stay_with_the_broker(keeping, monkeypatch, caplog):
