@@ -5,8 +5,10 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from django.db.models import Value
+from django.db.models.functions import Replace
 
-from django_tasks import chain, chord, group, result_backends, shared_task, states
+from django_tasks import chain, chord, clock, group, result_backends, shared_task, states
 from django_tasks.canvas.links import followups
 from django_tasks.exceptions import ChordError, EncodeError, Ignore, OperationalError, Reject
 from django_tasks.messages import Disposition, Settlement, TaskMessage
@@ -187,6 +189,22 @@ def test_a_body_that_cannot_be_sent(lane: Lane, body: Any) -> None:
     with pytest.raises(EncodeError, match="no such serializer"):
         chord([same.s(1), same.s(2)], body()).delay()
     assert (Message.objects.count(), ChordCounter.objects.count()) == (0, 0)
+
+
+JSON = {"serializer": "json"}
+
+
+@pytest.mark.parametrize("body", [lambda: total.s().set(**JSON), lambda: total.s().set(**JSON) | same.s()], ids=["a task", "a chain"])
+def test_a_body_that_cannot_be_sent_any_more(lane: Lane, body: Any) -> None:
+    """It fails with the error that says why, and what follows it; no claim is left, nor does it lapse again and again."""
+    result = chord([same.s(1), same.s(2)], body()).delay()
+    # A worker that completes it may lack a serializer that its caller had.
+    other = Replace("body", Value('"serializer":"json"'), Value('"serializer":"no such serializer"'))
+    assert ChordCounter.objects.update(body=other) == 1
+    lane.drain()
+    ChordCounter.objects.filter(date_done=None).update(claimed_until=clock.after(-1))
+    lane.completer.send_bodies(result_backends.current().reclaim_chords(10))
+    ended(result, "no such serializer")
 
 
 def test_a_step_that_cannot_be_sent(lane: Lane) -> None:
