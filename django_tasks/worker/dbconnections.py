@@ -112,7 +112,7 @@ def _look_at_postgresql(raw: Any, connection: BaseDatabaseWrapper) -> str | None
 
 
 def _look_at_mysql(raw: Any, connection: BaseDatabaseWrapper) -> str | None:
-    if _begun.__dict__.get(connection.alias):
+    if vars(connection).get(_BEGUN):
         return "left a transaction open"
     switched_off = connection.autocommit and hasattr(raw, "get_autocommit") and not raw.get_autocommit()
     return "left autocommit off" if switched_off else None
@@ -143,8 +143,8 @@ _ENDS: Final = re.compile(r"\s*(?:commit|rollback(?!\s+(?:work\s+)?to\b))", re.I
 #: First letters of most statements that Django makes; those of SELECT and SAVEPOINT are START's, too.
 _HARMLESS: Final = frozenset("IUD")
 
-#: Aliases on which this thread has begun a transaction by a statement of its own.
-_begun = threading.local()
+#: Attribute of a connection on which a statement has begun a transaction: others than its own thread ask for it, too.
+_BEGUN: Final = "_django_tasks_begun"
 
 
 def _listen(connection: BaseDatabaseWrapper) -> None:
@@ -155,16 +155,17 @@ def _listen(connection: BaseDatabaseWrapper) -> None:
 
 def _hear(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
     if sql[:1] not in _HARMLESS:
+        state = vars(context["connection"])
         if _BEGINS.match(sql):
-            _begun.__dict__[context["connection"].alias] = True
-        elif _begun.__dict__ and _ENDS.match(sql):
-            _begun.__dict__.pop(context["connection"].alias, None)
+            state[_BEGUN] = True
+        elif _BEGUN in state and _ENDS.match(sql):
+            del state[_BEGUN]
     return execute(sql, params, many, context)
 
 
 def _note(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     # Called in the thread that connects.
-    _begun.__dict__.pop(connection.alias, None)
+    vars(connection).pop(_BEGUN, None)
     known: dict[str, BaseDatabaseWrapper] | None = getattr(_slot, "known", None)
     if known is not None:
         known[connection.alias] = connection

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from django_tasks.executor import Executor
 from django_tasks.messages import TaskMessage
 from django_tasks.models import Queue
 from django_tasks.outcomes import Outcome
+from django_tasks.worker import dbconnections
 from django_tasks.worker.dbconnections import tidy_after_task
 from django_tasks.worker.pools import AsyncioPool, Pool, SoloPool, ThreadsPool
 from django_tasks.worker.scoreboard import Scoreboard
@@ -42,6 +44,23 @@ def in_a_slot(work: Callable[[], None]) -> None:
     thread.join(20)
     if failures:
         raise failures[0]
+
+
+def test_what_synchronous_code_of_coroutines_leaves_is_seen_from_their_thread(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that was begun by hand is found by who asks in another thread, on every database."""
+    monkeypatch.setattr(dbconnections, "_of_coroutines", [])
+
+    def begin() -> None:
+        in_use.alias = alias
+        _begin()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(dbconnections.tidy_after_coroutine).result(20)
+        thread.submit(begin).result(20)
+        assert dbconnections.coroutines_left_something()
+        thread.submit(dbconnections.tidy_after_coroutine).result(20)
+        assert not dbconnections.coroutines_left_something()
+        thread.submit(connections.close_all).result(20)
 
 
 @pytest.mark.parametrize("idle_before", [True, False], ids=["first-connection", "known-connection"])
