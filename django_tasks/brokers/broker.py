@@ -49,6 +49,10 @@ class Consumer(ABC):
         """Whether this consumer can still settle a delivery that it handed out."""
         return True
 
+    def consumes(self, queue: str) -> bool:
+        """Whether messages of this queue, one of its own, can come: the server may refuse it, and not the others."""
+        return True
+
     def kept(self, deliveries: Sequence[Delivery]) -> set[str]:
         """Renew these leases, and return the tags of those that had not been given to others: for who may have been late.
 

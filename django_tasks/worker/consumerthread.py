@@ -379,7 +379,8 @@ class ConsumerThread(threading.Thread):
         """Whether messages are due that could not be received yet: the server has not pushed them, or they are parked."""
         if self._broker.joins_transaction:
             return False
-        if not self._broker.recovers and any(self._broker.size(queue) for queue in self._queues):
+        # What lies in a queue that the server refuses can't be waited for.
+        if not self._broker.recovers and any(self._broker.size(queue) for queue in self._queues if self._consumer.consumes(queue)):
             return True
         return parked_messages_are_due()
 

@@ -133,6 +133,10 @@ class KeepingAside(Consumer):
         """Whether it is settled by this consumer."""
         return tag in self._aside or self._inner.holds(tag)
 
+    def consumes(self, queue: str) -> bool:
+        """Pass it on."""
+        return self._inner.consumes(queue)
+
     def inherit(self, consumer_id: str, started: Collection[str]) -> list[Delivery]:
         """Pass it on."""
         return self._inner.inherit(consumer_id, started)

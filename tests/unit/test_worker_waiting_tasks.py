@@ -1,13 +1,16 @@
 """Tasks that were admitted and wait for a slot: what revocations of others, and going back to the queue, do to them."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from django_tasks import clock, shared_task, states
+from django_tasks.brokers.broker import Consumer
 from django_tasks.brokers.memory import MemoryBroker
 from django_tasks.exceptions import OperationalError
 from django_tasks.messages import Disposition
+from django_tasks.worker.keepingaside import KeepingAside
 from django_tasks.worker.ratelimits import RateLimits
 from tests.unit.worker_rig import HandTurned, Rig, delivery, envelope, late
 
@@ -105,3 +108,19 @@ def test_leases_are_not_renewed_unseen_after_an_outage(url: str, monkeypatch: py
     frozen.thread._extended -= 100
     frozen.thread._stumble(OperationalError("the results are away"))
     assert (frozen.pool.held(), frozen.thread._held) == (0, {})
+
+
+@pytest.mark.parametrize(("queue", "comes"), [("refused", False), ("q", True)])
+def test_a_draining_worker_does_not_wait_for_what_it_cannot_get(rig: Rig, monkeypatch: pytest.MonkeyPatch, queue: str, comes: bool) -> None:
+    """Messages in a queue that the server refuses to it would keep it from its end for ever."""
+    monkeypatch.setattr(rig.broker, "recovers", False)
+    monkeypatch.setattr("django_tasks.worker.consumerthread.parked_messages_are_due", lambda: False)
+    rig.broker.publish([replace(envelope(late.name, "id-0"), queue=queue)])
+    rig.thread._queues = (queue,)
+    assert rig.thread._more_comes() is comes
+
+
+def test_a_consumer_around_another_passes_everything_on() -> None:
+    """Also what a consumer need not have: the base class would answer in the place of the one inside."""
+    questions = {name for name, value in vars(Consumer).items() if callable(value) and not name.startswith("_")}
+    assert questions <= vars(KeepingAside).keys()

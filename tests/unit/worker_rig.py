@@ -93,6 +93,10 @@ class Consuming:
     def wake(self) -> None:
         """Nobody waits."""
 
+    def consumes(self, queue: str) -> bool:
+        """It gets messages of any queue but one."""
+        return queue != "refused"
+
 
 class Rig(HandTurned):
     """It receives what the test gives it, and tells what it made of that."""

@@ -333,6 +333,10 @@ class AMQPConsumer(Consumer):
         """Whether it came by this connection and is unsettled."""
         return tag in self._outstanding
 
+    def consumes(self, queue: str) -> bool:
+        """Whether the server does not refuse it."""
+        return queue not in self._refused
+
     def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Send a heartbeat if one is due: what an AMQP connection holds is its own as long as it lives."""
         if self._channel is not None:

@@ -113,6 +113,7 @@ def test_a_queue_that_is_refused_keeps_no_other_from_its_consumer(
         (said,) = caplog.messages
         for words in ("'refused' is not consumed", "x-max-priority", "delete it there or describe it as it is"):
             assert words in said
+        assert [consumer.consumes(name) for name in ("refused", "default")] == [False, True]
         rabbitmq.delete_queues(virtual_host, ["refused"])
         assert consumer.receive(10, 0) == []
         broker.publish([envelope("2", queue="refused"), envelope("3")])
