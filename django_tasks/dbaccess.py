@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerRefusedError
+from django_tasks.urls import mask_alias
 
 R = TypeVar("R")
 
@@ -68,7 +69,7 @@ def check_alias(alias: str) -> None:
     if alias not in connections:
         near = get_close_matches(alias, list(connections), n=1)
         hint = f"did you mean db://{near[0]}?" if near else f"there are {', '.join(connections)}"
-        raise ImproperlyConfigured(f"db://{alias}: DATABASES has no {alias!r}; {hint}")
+        raise ImproperlyConfigured(f"db://{mask_alias(alias)}: DATABASES has no {mask_alias(alias)!r}; {hint}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from amqp import exceptions as amqp_errors
 
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, SoftTimeLimitExceeded, TaskError
-from django_tasks.urls import URL, failover, mask, parse
+from django_tasks.urls import URL, failover, mask, parse, told
 
 # It loads its parts when they are asked for, which type checkers can't follow.
 kombu: Any = untyped
@@ -93,11 +93,14 @@ def connection(urls: Sequence[str], *, options: Mapping[str, Any] | None = None,
         made = kombu.Connection(texts, **arguments)
         # Loads the transport.
         _ = made.transport_cls
+        if parts[0].scheme.partition("+")[0] in _REDIS:
+            # Where kombu can't read the URL, even a repr would raise, and quote half of the password.
+            _ = made.as_uri()
     except (ImportError, NameError) as error:
         # kombu's module for Kafka uses names that it could not import.
         raise ImproperlyConfigured(missing_package(parts[0], error)) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise ImproperlyConfigured(f"BROKER_URL {mask(urls)} can't be used: {error}") from error
+        raise ImproperlyConfigured(f"BROKER_URL {mask(urls)} can't be used: {told(error, urls)}") from None
     return made
 
 

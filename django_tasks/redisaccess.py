@@ -28,7 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from django_tasks.urls import URL
+from django_tasks.urls import URL, told
 
 logger = logging.getLogger("django_tasks.redis")
 
@@ -102,7 +102,7 @@ class RedisServer:
         try:
             return pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
-            raise ImproperlyConfigured(f"{self.setting}: {url} has an option that redis-py can't use: {error}") from error
+            raise ImproperlyConfigured(f"{self.setting}: {url} has an option that redis-py can't use: {told(error, url.text)}") from None
 
     @property
     def at(self) -> int:
@@ -151,7 +151,7 @@ class RedisServer:
             text = _for_redis_py(url)
             return redis.Redis.from_url(f"rediss{text[5:]}" if encrypted else text, **options)
         except (ValueError, TypeError) as error:
-            raise ImproperlyConfigured(f"{self.setting}: {url} can't be used: {error}") from error
+            raise ImproperlyConfigured(f"{self.setting}: {url} can't be used: {told(error, url)}") from None
 
     def _through_sentinel(self, url: URL, options: dict[str, Any]) -> Any:
         name = self._options.get("master_name") or url.options.get("master_name")

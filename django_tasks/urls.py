@@ -21,10 +21,14 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-_]*\Z")
 # A semicolon ends a URL only where another one begins, so that passwords may hold one.
 _NEXT_URL: Final = re.compile(r";\s*(?=[A-Za-z][A-Za-z0-9+.\-_]*://)|;\s*\Z")
 _SECRET_OPTION: Final = re.compile(r"(?i)([?&][^=&#]*(?:password|passwd|secret|token|credential)[^=&#]*=)[^&#]*")
+# Where a URL is all there is, up to the next option: a value written without escapes may hold any other character.
+_OPTION_OF_A_URL: Final = re.compile(_SECRET_OPTION.pattern.replace("[^&#]*", "[^&]*"))
 _SECRET_NAME: Final = re.compile(
     r"(?i)password|passwd|passphrase|secret|token|credential|(?:^|_)(?:dsn|auth)$|(?:access|account|private|api)_?key"
 )
-_CREDENTIALS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-_]*://[^\s:/@'\"]*:)[^\s'\"]*@")
+# A quote ends a URL in a text only where the text goes on behind it.
+_CREDENTIALS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-_]*://[^\s:/@'\"]*:)(?:[^\s'\"]|['\"](?=[^\s,;:)\]}'\"]))*@")
+_QUOTED: Final = re.compile(r"'([^']+)'|\"([^\"]+)\"")
 _MASK: Final = "**"
 #: Most characters of a value that are shown.
 _LONGEST_SHOWN: Final = 500
@@ -105,9 +109,41 @@ def mask(url: str | Iterable[str]) -> str:
     return ";".join(_mask_one(part) for part in failover(url))
 
 
+def mask_alias(alias: str) -> str:
+    """Return the name of a database or cache as messages show it: with a colon in it, it was meant to be a server's URL."""
+    name, colon, _ = alias.partition(":")
+    return f"{name}:{_MASK}" if colon else alias
+
+
 def mask_within(text: str) -> str:
     """Return a text, of an error for instance, with stars for the passwords of the URLs in it."""
     return _SECRET_OPTION.sub(rf"\g<1>{_MASK}", _CREDENTIALS.sub(rf"\g<1>{_MASK}@", text)) if "://" in text else text
+
+
+def told(error: BaseException, tried: "URL | str | Iterable[str]") -> str:
+    """Return the text of an error that a library raised for a URL, or a list of them, with stars for what it quotes of passwords.
+
+    Python's own words for a password with a slash in it are that the port, half of the password, is no number.
+    """
+    text = mask_within(str(error))
+    written = [secret for url in failover(tried.text if isinstance(tried, URL) else tried) if (secret := _secret(url))]
+    secrets = [*written, *map(unquote, written)]
+    for secret in secrets:
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _MASK, text)
+    whole = "\n".join(secrets)
+    text = _QUOTED.sub(lambda found: _hidden(found[1] or found[2], whole), text)
+    if isinstance(error, ValueError) and text != str(error):
+        text += " (in a URL, characters of a password such as / ? # [ ] @ % are written with percent signs: %2F for a slash)"
+    return text
+
+
+def _hidden(quoted: str, secrets: str) -> str:
+    piece, at, rest = quoted.rpartition("@") if "@" in quoted else (quoted, "", "")
+    return f"'{_MASK}{at}{rest}'" if piece in secrets else repr(quoted)
+
+
+def _secret(url: str) -> str:
+    return url.partition("://")[2].rpartition("@")[0].partition(":")[2]
 
 
 def shown(value: Any, name: str = "") -> str:
@@ -153,9 +189,9 @@ def _mask_one(url: str) -> str:
     scheme, separator, remainder = url.partition("://")
     if not separator:
         # No URL; with a colon before an @ it was meant to be one.
-        return re.sub(r":[^@]*@", f":{_MASK}@", url) if "@" in url else url
+        return re.sub(r"(?s):.*@", f":{_MASK}@", url) if "@" in url else url
     # Up to the last @, since a password written without escapes may hold any character: better to hide too much.
-    credentials, at, host = remainder.rpartition("@")
+    credentials, at, host = _OPTION_OF_A_URL.sub(rf"\g<1>{_MASK}", remainder).rpartition("@")
     user, colon, _password = credentials.partition(":")
     shown = f"{user}:{_MASK}" if colon else credentials
-    return f"{scheme}://{shown}{at}" + _SECRET_OPTION.sub(rf"\g<1>{_MASK}", host)
+    return f"{scheme}://{shown}{at}{host}"

@@ -142,7 +142,11 @@ def _wrong_aliases(name: str, value: Any) -> Iterator[CheckMessage]:
         if url.alias not in known:
             nearest = get_close_matches(url.alias, known, n=1)
             hint = f"There are {', '.join(sorted(known))}." + (f" Did you mean {url.scheme}://{nearest[0]}?" if nearest else "")
-            yield Error(f"{where(name)} is {urls.mask(value)!r}, but {registry} has no {url.alias!r}.", hint=hint, id="django_tasks.E006")
+            yield Error(
+                f"{where(name)} is {urls.mask(value)!r}, but {registry} has no {urls.mask_alias(url.alias)!r}.",
+                hint=hint,
+                id="django_tasks.E006",
+            )
         elif registry == "CACHES" and known[url.alias].get("BACKEND") in _NOT_SHARED:
             yield Warning(
                 f"{where(name)} keeps results in the cache {url.alias!r}, which no two processes share: nobody can read them.",

@@ -19,7 +19,7 @@ from django_tasks.result_backends.documents import from_document, to_document
 from django_tasks.result_backends.merging import folded, merged
 from django_tasks.result_backends.polling import Pauses, polled
 from django_tasks.serializers import dumps_json, loads_json
-from django_tasks.urls import URL
+from django_tasks.urls import URL, mask_alias
 
 _TASK: Final = "celery-task-meta-"
 _GROUP: Final = "celery-taskset-meta-"
@@ -37,7 +37,8 @@ class CacheResultBackend(ResultBackend):
 
     def __init__(self, alias: str = "default") -> None:
         if alias not in caches:
-            raise ImproperlyConfigured(f"RESULT_BACKEND cache://{alias}: CACHES has no {alias!r}; there are {', '.join(caches)}")
+            said = mask_alias(alias)
+            raise ImproperlyConfigured(f"RESULT_BACKEND cache://{said}: CACHES has no {said!r}; there are {', '.join(caches)}")
         self.cache_alias = alias
 
     @classmethod

@@ -77,6 +77,7 @@ def test_failover_lists_are_split(value, expected):
         ("db://default", "db://default"),
         ("django-db", "django-db"),
         ("redis:user:secret@h", "redis:**@h"),
+        ("user:se:cr@secret@h", "user:**@h"),
     ],
 )
 def test_passwords_are_hidden(value, shown):

@@ -14,7 +14,7 @@ from django_tasks.brokers.kombu.wire import AMQPSTransport, AMQPTransport
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured, OperationalError, ServerRefusedError, SoftTimeLimitExceeded
 from django_tasks.kombuaccess import describe, is_refusal, missing_package
-from django_tasks.urls import URL, mask
+from django_tasks.urls import URL, mask, told
 
 #: Schemes of RabbitMQ that this package speaks itself; librabbitmq and qpid go the way of the other transports.
 AMQP: Final[Mapping[str, Any]] = {"amqp": AMQPTransport, "pyamqp": AMQPTransport, "amqps": AMQPSTransport}
@@ -94,7 +94,7 @@ class Server:
             # kombu's module for Kafka uses names that it could not import.
             raise ImproperlyConfigured(missing_package(url, error)) from error
         except (KeyError, TypeError, ValueError) as error:
-            raise ImproperlyConfigured(f"BROKER_URL {mask(url.text)} can't be used: {error}") from error
+            raise ImproperlyConfigured(f"BROKER_URL {mask(url.text)} can't be used: {told(error, url)}") from None
 
     def _defaults(self, scheme: str) -> dict[str, Any]:
         if scheme in AMQP:

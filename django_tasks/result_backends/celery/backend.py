@@ -25,7 +25,7 @@ from django_tasks.result_backends.celery.libraries import private_app, require_l
 from django_tasks.result_backends.encoding import encode_value
 from django_tasks.result_backends.merging import folded, merged
 from django_tasks.result_backends.polling import Pauses, polled
-from django_tasks.urls import URL, mask
+from django_tasks.urls import URL, mask, told
 
 #: Seconds between two looks of a waiting reader: at first, and at most. Stores on the other side of HTTP are slow and cost money.
 _FIRST: Final = 0.005
@@ -85,10 +85,10 @@ class CeleryResultBackend(ResultBackend):
         except (TaskError, NotImplementedError, SoftTimeLimitExceeded):
             raise
         except celerys.ImproperlyConfigured as error:
-            raise ImproperlyConfigured(f"RESULT_BACKEND {self._shown}: {error}") from error
+            raise ImproperlyConfigured(f"RESULT_BACKEND {self._shown}: {told(error, self._url)}") from None
         except Exception as error:
             # Each client library has errors of its own.
-            raise OperationalError(f"{doing} failed at {self._shown}: {error!r}") from error
+            raise OperationalError(f"{doing} failed at {self._shown}: {type(error).__name__}: {told(error, self._url)}") from error
 
     # ---- results
 

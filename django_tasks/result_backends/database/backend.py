@@ -14,7 +14,7 @@ from django_tasks.result_backends.backend import NewChord, OpenChord, ReadyChord
 from django_tasks.result_backends.database import chords as counting
 from django_tasks.result_backends.database import groups as saved
 from django_tasks.result_backends.database import reading, reopening, retention, writing
-from django_tasks.urls import URL
+from django_tasks.urls import URL, mask_alias
 
 #: Ids of one DELETE.
 _CHUNK: Final = 500
@@ -33,7 +33,7 @@ class DatabaseResultBackend(ResultBackend):
             known = list(connections)
             near = get_close_matches(alias, known, n=1)
             hint = f"did you mean db://{near[0]}?" if near else f"there are {', '.join(known)}"
-            raise ImproperlyConfigured(f"RESULT_BACKEND db://{alias}: DATABASES has no {alias!r}; {hint}")
+            raise ImproperlyConfigured(f"RESULT_BACKEND db://{mask_alias(alias)}: DATABASES has no {mask_alias(alias)!r}; {hint}")
         self.alias = alias
 
     @classmethod
