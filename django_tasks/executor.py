@@ -140,8 +140,10 @@ class Executor:
     One serves a whole process, from any number of threads.
     """
 
-    def __init__(self, *, follow: Follow, middleware: Sequence[Middleware] = ()) -> None:
+    def __init__(self, *, follow: Follow, middleware: Sequence[Middleware] = (), log_tasks: bool = True) -> None:
         self._follow = follow
+        #: Whether a task's start and success are lines of the log, where its level lets them through.
+        self._log_tasks = log_tasks
         self._plans: dict[int, Plan] = {}
         #: What the main thread runs now, and may be interrupted in, where there is one task at a time.
         self.inside: Request | None = None
@@ -241,6 +243,8 @@ class Executor:
 
     def _begin(self, plan: Plan, request: Request) -> None:
         message = request.message
+        if self._log_tasks and logger.isEnabledFor(logging.INFO):
+            logger.info("Task %s[%s] started", _shown(message), message.id)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(plan.task, task_id=message.id, task=plan.task, args=message.args, kwargs=message.kwargs)
         if (before_start := _hook(plan.task, "before_start")) is not None:
@@ -274,7 +278,7 @@ class Executor:
         )
         if signals.task_success.receivers:
             signals.task_success.send(plan.task, result=value)
-        if logger.isEnabledFor(logging.INFO):
+        if self._log_tasks and logger.isEnabledFor(logging.INFO):
             shown = saferepr(value, plan.task.resultrepr_maxsize)
             logger.info("Task %s[%s] succeeded in %.6fs: %s", _shown(message), message.id, runtime, shown)
         self._end(plan, outcome, None)

@@ -87,6 +87,7 @@ EFFECTIVE: Final[Mapping[str, Option]] = MappingProxyType(
         "WORKER_MAX_TASKS_PER_CHILD": count(None, "Tasks after which a worker process is replaced.", at_least=1),
         "WORKER_MAX_MEMORY_PER_CHILD": count(None, "Resident memory in KiB after which a worker process is replaced.", at_least=1),
         "WORKER_SEND_TASK_EVENTS": flag(False, "Tell monitors what happens to tasks, as -E does."),
+        "WORKER_LOG_TASKS": flag(True, "Log one line when a task starts and one when it succeeds, at level INFO (-l INFO)."),
         "TASK_SEND_SENT_EVENT": flag(False, "Tell monitors of every message that is sent, by the event task-sent."),
         "WORKER_SHUTDOWN_TIMEOUT": duration(
             None, "Seconds a warm shutdown waits for running tasks before it turns cold; None waits for ever."

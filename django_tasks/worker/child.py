@@ -76,7 +76,7 @@ class Child:
         return {"drained": End.DRAINED, "unreachable": End.UNREACHABLE}.get(self.consumer.reason, End.DONE)
 
     def _make_pool(self, block: Block) -> Pool:
-        executor = Executor(follow=followups, middleware=middleware())
+        executor = Executor(follow=followups, middleware=middleware(), log_tasks=settings.WORKER_LOG_TASKS)
         return POOLS[self._options.pool](executor, block, self._options.slots)
 
     def _make_admission(self, revoked: RevokedTasks, rates: RateLimits) -> Admission:

@@ -73,7 +73,29 @@ def test_expected_errors_are_logged_without_a_traceback(caplog, throws):
 
     with caplog.at_level(logging.INFO, "django_tasks.task"):
         assert run(expected).state == "FAILURE"
-    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("INFO", None)]
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("INFO", None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("log_tasks", "level", "lines"),
+    [
+        (True, logging.INFO, ["Task o.lines[1] started", "Task o.lines[1] succeeded in "]),
+        (True, logging.WARNING, []),
+        (False, logging.INFO, []),
+    ],
+)
+def test_a_task_that_starts_and_one_that_ends_is_a_line_each(caplog, log_tasks, level, lines):
+    """At INFO a run is two lines, unless WORKER_LOG_TASKS is off; at the level that a worker has by default it is none."""
+
+    @shared_task(name="o.lines")
+    def lined():
+        return 1
+
+    message = TaskMessage(id="1", task=lined.name, queue="q")
+    with caplog.at_level(level, "django_tasks.task"):
+        Executor(follow=lambda *_: NO_FOLLOWUPS, log_tasks=log_tasks).execute(Request(message=message, definition=lined))
+    assert len(caplog.messages) == len(lines)
+    assert all(message.startswith(line) for message, line in zip(caplog.messages, lines, strict=True))
 
 
 def test_what_cannot_be_classified_is_a_failure(caplog, heard):
@@ -224,7 +246,7 @@ def test_logs_show_the_other_name(caplog):
     with caplog.at_level(logging.INFO, "django_tasks.task"):
         for how in (None, ValueError(), Ignore(), Reject()):
             run(shadowed, args=(how,), shadow="another")
-    assert len(caplog.messages) == 4
+    assert len(caplog.messages) == 8
     assert all(line.startswith("Task another[1]") for line in caplog.messages)
 
 
