@@ -31,6 +31,7 @@ from django_tasks.outcomes import (
     tell_internal_error,
     tell_revoked,
 )
+from django_tasks.reprs import cut_repr
 from django_tasks.result_backends.encoding import encode_exception, encode_value
 
 logger = logging.getLogger("django_tasks.task")
@@ -429,11 +430,7 @@ def _shown(message: TaskMessage) -> str:
 
 def saferepr(value: Any, length: int) -> str:
     """Return a value's repr, cut to ``length`` characters; what a failing ``__repr__`` raised instead."""
-    try:
-        text = repr(value)
-    except Exception as error:  # noqa: BLE001  a log line must not cost the task its success
-        return f"<repr raised {error!r}>"
-    return text if len(text) <= length else f"{text[: max(0, length - 3)]}..."
+    return cut_repr(value, length, limits_pass=False)
 
 
 def _guarded(handler: Callable[..., None], *arguments: Any) -> None:

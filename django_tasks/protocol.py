@@ -13,10 +13,11 @@ from operator import attrgetter, is_
 from typing import Any, Final
 
 from django_tasks import clock
-from django_tasks.exceptions import EncodeError, InvalidTaskError, SoftTimeLimitExceeded
+from django_tasks.exceptions import EncodeError, InvalidTaskError
 from django_tasks.layered import MOST_SHARED, Layered, Shared
 from django_tasks.messages import DELIVERY_COUNT, KEPT_ASIDE, NOTHING, SENT_AT, UNKNOWN_SINCE, Destination, Envelope, TaskMessage
 from django_tasks.records import maker
+from django_tasks.reprs import cut_repr
 from django_tasks.serializers import JSON_TYPE, dumps, dumps_json, loads, plain_signatures, serializer_of
 
 #: Most characters of ``argsrepr`` and ``kwargsrepr``.
@@ -263,13 +264,7 @@ def _shared_properties(reply_to: str, exchange: str, routing_key: str, priority:
 
 
 def _cut_repr(value: Any) -> str:
-    try:
-        text = repr(value)
-    except SoftTimeLimitExceeded:
-        raise
-    except Exception as error:  # noqa: BLE001  somebody's __repr__; the text is for people only
-        return f"<repr raised {error!r}>"
-    return text if len(text) <= REPR_LENGTH else f"{text[: REPR_LENGTH - 3]}..."
+    return cut_repr(value, REPR_LENGTH)
 
 
 def _parts(body: Any) -> tuple[list[Any], dict[str, Any], Mapping[str, Any]]:
@@ -352,7 +347,7 @@ def _message(envelope: Envelope, headers: Mapping[str, Any], args: Sequence[Any]
             soft_time_limit=soft_time_limit,
             ignore_result=None if (ignored := get("ignore_result")) is None else bool(ignored),
             shadow=get("shadow"),
-            reply_to=properties.get("reply_to") or None,
+            reply_to=None if not (reply_to := properties.get("reply_to")) else _name_of_a_queue(reply_to),
             origin=get("origin"),
             replaced_task_nesting=_count("replaced_task_nesting", get("replaced_task_nesting") or 0),
             stamped_headers=get("stamped_headers"),
@@ -373,6 +368,8 @@ _NO_LIMITS: Final = (None, None)
 #: Largest number that counts something: tables have 32 bits for it.
 _MOST: Final = 2**31 - 1
 _LOWEST_PRIORITY: Final = -100
+#: Of a queue's name, in AMQP.
+_LONGEST_NAME: Final = 255
 _HIGHEST_PRIORITY: Final = 255
 
 
@@ -383,6 +380,13 @@ def _text(value: Any) -> str:
         # Half a surrogate pair: brokers, databases and result stores have no bytes for it.
         value.encode()
     return value
+
+
+def _name_of_a_queue(value: Any) -> str:
+    # A result may be sent there, and a retry carries it on: no broker has bytes for half a surrogate pair.
+    if len(_text(value)) > _LONGEST_NAME:
+        raise ValueError(f"reply_to must have {_LONGEST_NAME} characters at most, not {len(value)}")
+    return str(value)
 
 
 def _count(name: str, value: Any) -> int:

@@ -85,7 +85,7 @@ class Control:
             refuse_other_brokers({"connection": connection}, "purge", "Nothing was deleted; `celery -b URL purge` reaches that one")
         broker = brokers.current()
         names = dict.fromkeys([*routing.current().queue_names, *broker.queues()])
-        return sum(broker.purge(name) for name in names)
+        return sum(brokers.purge(dict.fromkeys(names, broker)).values())
 
     discard_all = purge
 

@@ -50,6 +50,17 @@ def current() -> Broker:
     return _broker.current()
 
 
+def purge(homes: Mapping[str, Broker]) -> dict[str, int]:
+    """Delete what waits in queues, each in its broker; return how many messages each lost. Held ones stay.
+
+    Raises ImproperlyConfigured, and deletes nothing, where one of the names is none for a queue.
+    """
+    for name, broker in homes.items():
+        if refusal := broker.refusal(name):
+            raise ImproperlyConfigured(f"{refusal}. Nothing was deleted, from the other queues neither")
+    return {name: broker.purge(name) for name, broker in homes.items()}
+
+
 def reset() -> None:
     """Close the process's broker; ``current()`` opens a new one."""
     _broker.reset()

@@ -138,7 +138,7 @@ def resume(names: Sequence[str]) -> int:
 
 def purge(names: Iterable[str]) -> dict[str, int]:
     """Delete what waits in these queues; return how many messages each lost. What runs is left alone."""
-    return {name: _home(name).purge(name) for name in names}
+    return brokers.purge({name: _home(name) for name in names})
 
 
 def run_now(rows: "QuerySet[Message]") -> int:

@@ -50,7 +50,7 @@ def run_worker(options: WorkerOptions, *, beat: Beat | None = None, say: Callabl
 
 def _purge(options: WorkerOptions) -> None:
     broker = brokers.current()
-    deleted = sum(broker.purge(queue) for queue in options.queues)
+    deleted = sum(brokers.purge(dict.fromkeys(options.queues, broker)).values())
     logger.warning("Purged %d messages from %s", deleted, ", ".join(options.queues))
     forget_connections()
 

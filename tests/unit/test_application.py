@@ -10,7 +10,7 @@ import django_tasks
 from django_tasks.application import App, Moment, app
 from django_tasks.conf import settings
 from django_tasks.context import Request, running
-from django_tasks.exceptions import AlwaysEagerIgnored
+from django_tasks.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
 from django_tasks.messages import TaskMessage
 from django_tasks.registry import periodic_tasks
 from django_tasks.tasks import Task
@@ -262,19 +262,27 @@ class TestLater:
 
 class TestControl:
     def test_purge(self, monkeypatch):
-        """purge() empties every queue that the settings or the broker know, each once."""
+        """purge() empties every queue that the settings or the broker know, each once; none where one of the names is refused."""
         purged = []
 
         class Broker:
             def queues(self):
                 return ["default", "left"]
 
+            def refusal(self, name):
+                return refused.get(name)
+
             def purge(self, name):
                 purged.append(name)
                 return 2
 
+        refused = {}
         monkeypatch.setattr("django_tasks.brokers.current", Broker)
         assert app.control.purge() == 4
+        assert purged == ["default", "left"]
+        refused["left"] = "'left' is no name for a queue"
+        with pytest.raises(ImproperlyConfigured, match=r"no name for a queue\. Nothing was deleted"):
+            app.control.purge()
         assert purged == ["default", "left"]
 
 

@@ -13,6 +13,7 @@ from django_tasks.canvas.calls import amend_message, build_message
 from django_tasks.exceptions import ContentDisallowed, DecodeError, EncodeError, InvalidTaskError
 from django_tasks.messages import Destination, Envelope, TaskMessage, new_id
 from django_tasks.protocol import REPR_LENGTH, decode, encode
+from django_tasks.reprs import cut_repr
 
 HERE = Destination(queue="q", exchange="", routing_key="q", priority=3)
 ETA = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -158,6 +159,32 @@ def test_what_belongs_to_one_delivery_is_no_custom_header():
     envelope = sent(TaskMessage(id="1", task="a.b"))
     envelope = replace(envelope, headers={**envelope.headers, "redelivered": True})
     assert not read(envelope).headers
+
+
+@pytest.mark.parametrize("name", ["\ud800", "x" * 256, 5, ["q"], {"q": 1}, float("inf")])
+def test_a_caller_that_no_broker_can_name_is_refused(name):
+    """It is an InvalidTaskError, of which the message becomes a dead letter."""
+    envelope = sent(TaskMessage(id="1", task="a.b"))
+    with pytest.raises(InvalidTaskError, match="headers can't be read"):
+        read(replace(envelope, properties={**envelope.properties, "reply_to": name}))
+
+
+def test_a_bomb_of_aliases_is_shown_in_part():
+    """YAML holds once what may be in a value a billion times; the error about it takes no memory, nor do arguments of this kind."""
+    bomb = ["x" * 10_000]
+    for _ in range(60):
+        bomb = [bomb] * 10
+    shown = cut_repr({"a": bomb}, 100)
+    assert len(shown) == 100
+    assert shown.startswith("{'a': [[[")
+    assert len(cut_repr(bomb[:1] * 10 + [{1, 2}, "last"], 1024)) == 1024
+
+
+@pytest.mark.parametrize("value", [(), (1, "a"), {"k": [1, {"b": (2.5,)}]}, [{1}, frozenset({2}), b"x", None], {(1, 2): "it's"}])
+def test_what_is_short_is_shown_as_it_is(value):
+    """As Python writes it; cut, it is the beginning of that."""
+    assert cut_repr(value, 100) == repr(value)
+    assert repr(value).startswith(cut_repr(value, 5).removesuffix("...")) or len(repr(value)) <= 5
 
 
 def test_reprs_are_cut():
