@@ -21,6 +21,7 @@ from django_tasks.operations.queues import message_rows
 from django_tasks.registry import registry
 from django_tasks.result_backends import encoding
 from django_tasks.result_backends.backend import ResultMeta
+from django_tasks.worker.mistyped import warn_of_mistyped
 
 # fmt: off
 _DETAIL = (
@@ -105,6 +106,8 @@ def _send(name: str, options: Mapping[str, Any]) -> Any:
         refuse_misplaced(name, sending)
     except TypeError as error:
         raise Failure(f"{name!r:.300} was not sent: {error}") from error
+    if "queue" in sending:
+        warn_of_mistyped([sending["queue"]], then="The call is sent there all the same")
     if task is None:
         return _forced(name, args, kwargs, sending)
     try:

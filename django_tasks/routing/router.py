@@ -36,6 +36,13 @@ class Router:
         return list(self.queues)
 
     @property
+    def known_names(self) -> set[str]:
+        """The queues of TASK_QUEUES, the default one, and those that TASK_ROUTES names outright."""
+        routes = [route for table in self._tables if isinstance(table, PatternTable) for route in table.routes()]
+        named = (_name_of(route if isinstance(route, str) else route.get("queue")) for route in routes)
+        return {*self.queues, self.defaults.queue, *(name for name in named if name)}
+
+    @property
     def unused_route_options(self) -> list[str]:
         """Options in TASK_ROUTES that have no effect, sorted; what functions return is not known before they are asked."""
         routes = [route for table in self._tables if isinstance(table, PatternTable) for route in table.routes()]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from django_tasks import brokers, signals
 from django_tasks.registry import registry
 from django_tasks.worker.banner import compose_banner
+from django_tasks.worker.mistyped import warn_of_mistyped
 from django_tasks.worker.node import Beat
 from django_tasks.worker.options import WorkerOptions
 from django_tasks.worker.preparing import prepare
@@ -33,6 +34,8 @@ def run_worker(options: WorkerOptions, *, beat: Beat | None = None, say: Callabl
     status = await_broker(options.queues, beat=beat is not None)
     if status is not None:
         return status
+    if warn_of_mistyped(options.queues, then="It is consumed all the same"):
+        forget_connections()
     if options.purge:
         _purge(options)
     rates = RateLimits(registry)

@@ -1,16 +1,20 @@
 """How a worker is to run: from the command line, and from the settings where that says nothing."""
 
+import logging
 import os
 import re
 import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from django_tasks import brokers
 from django_tasks.conf import settings
 from django_tasks.exceptions import ImproperlyConfigured
 from django_tasks.messages import PARKED
+
+logger = logging.getLogger("django_tasks.worker")
 
 POOLS = ("prefork", "threads", "asyncio", "solo")
 #: Bytes of a queue's name that every broker takes.
@@ -76,6 +80,10 @@ def chosen_queues(wanted: Sequence[str], excluded: Sequence[str]) -> tuple[str, 
     """Return what -Q names, else every queue of TASK_QUEUES, else the default queue; without what -X names."""
     configured = settings.TASK_QUEUES
     known = [getattr(queue, "name", queue) for queue in configured or ()] or [settings.TASK_DEFAULT_QUEUE]
+    for name in set(excluded).difference(wanted or known):
+        near = get_close_matches(name, wanted or known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        logger.warning("-X %s excludes nothing: this worker consumes no queue of that name%s", name, hint)
     queues = tuple(dict.fromkeys(queue for queue in (wanted or known) if queue not in set(excluded)))
     if not queues:
         raise ImproperlyConfigured(f"no queue is left to consume: -X excludes all of {', '.join(wanted or known)}")
