@@ -262,10 +262,10 @@ def test_a_revoked_task_does_not_run(start_worker: StartWorker, place: Place) ->
 
 def test_a_paused_queue_rests_until_it_is_resumed(start_worker: StartWorker, place: Place) -> None:
     """Messages wait in a paused queue, and run once it is resumed."""
-    start_worker("-c", "1")
+    worker = start_worker("-c", "1")
     tasks.add.delay(1, 1).get(timeout=50)
     call_command("tasks", "queues", "pause", place.queue, "--reason", "test")
-    wait_until(lambda: Worker.objects.get().queues == [] or time.sleep(0.2), "the worker to notice the pause")
+    worker.says(f"(paused: {place.queue})")
     waiting = tasks.record.delay("paused")
     assert tasks.record.AsyncResult(waiting.id).state == states.PENDING
     call_command("tasks", "queues", "resume", place.queue)

@@ -324,7 +324,7 @@ class SentinelProcess(PrivateRedis):
         )
 
     def _command(self) -> list[str]:
-        return ["redis-sentinel", str(self._file)]
+        return ["redis-server", str(self._file), "--sentinel"]
 
 
 @pytest.mark.slow

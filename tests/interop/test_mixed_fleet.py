@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -80,7 +81,9 @@ def start_celery(child_environment: dict[str, str]) -> Iterator[StartWorker]:
 
     def start(*arguments: str) -> WorkerProcess:
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        command = [sys.executable, "-m", "celery", "-A", "tests.interop.celery_fleet", "worker", "-l", "INFO", *quiet]
+        # A name of its own: two workers of one name can't share RabbitMQ's queue for their remote control.
+        name = ["-n", f"fleet-{uuid4().hex[:12]}@%h"]
+        command = [sys.executable, "-m", "celery", "-A", "tests.interop.celery_fleet", "worker", "-l", "INFO", *name, *quiet]
         environment = {name: value for name, value in child_environment.items() if name != "DJANGO_SETTINGS_MODULE"}
         worker = WorkerProcess({**environment, "PYTHONPATH": str(ROOT)}, *arguments, command=command)
         started.append(worker)
