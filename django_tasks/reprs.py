@@ -18,8 +18,10 @@ def cut_repr(value: Any, length: int, *, limits_pass: bool = True) -> str:
     """Return a value's repr, cut to ``length`` characters; what a failing ``__repr__`` raised instead.
 
     YAML and pickle hold once what may be in a value a million times: no more of it is written than can be shown.
-    ``limits_pass``: a soft time limit that comes in here is raised.
+    ``limits_pass``: a soft time limit that comes in here is raised. TypeError for a length that is no whole number.
     """
+    if not isinstance(length, int):
+        raise TypeError(f"the length of a repr is a whole number of characters, not {length!r:.100}")
     try:
         # What most calls hold needs no second look.
         text = repr(value) if _is_flat(value) else repr(_beginning(value, [length], length, 0))

@@ -141,9 +141,11 @@ def _error(outcome: Outcome) -> dict[str, Any]:
 def _revoked(outcome: Outcome) -> dict[str, Any]:
     reason = str(outcome.value)
     terminated = reason == "terminated"
-    # Of a run whose process was killed, nobody noted when it began; a coroutine was cancelled without a signal.
-    killed = terminated and outcome.started_at is None
-    return {"terminated": terminated, "signum": int(signal.SIGKILL) if killed else None, "expired": reason == "expired"}
+    signum = outcome.request.terminated_by if terminated else None
+    # The start of a run whose process was killed is not known; a coroutine is cancelled without a signal.
+    if terminated and outcome.started_at is None:
+        signum = signal.SIGKILL
+    return {"terminated": terminated, "signum": None if signum is None else int(signum), "expired": reason == "expired"}
 
 
 def _received(request: Request) -> dict[str, Any]:

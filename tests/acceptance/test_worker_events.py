@@ -143,7 +143,7 @@ def test_a_task_that_is_terminated(start_worker: StartWorker, place: Place, moni
     result.revoke(terminate=True)
     monitor.hears(result.id, ["task-received", "task-started", "task-revoked"], worker)
     revoked = monitor.last(result.id)
-    assert (revoked["terminated"], revoked["signum"], revoked["expired"]) == (True, signal.SIGKILL, False)
+    assert (revoked["terminated"], revoked["signum"], revoked["expired"]) == (True, signal.SIGTERM, False)
 
 
 @pytest.mark.parametrize("place", [SQLITE, REDIS], indirect=True)
