@@ -10,6 +10,7 @@ from typing import Final
 from django_tasks import clock
 from django_tasks.worker.pipe import Channel
 from django_tasks.worker.scoreboard import Block, Line
+from django_tasks.worker.stacks import StackReport
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -29,30 +30,43 @@ class Process:
     blamed: dict[str, str] = field(default_factory=dict)
     #: The task that was told to end, and when its process is killed if it has not.
     ending: tuple[Line, float] | None = None
+    stacks: StackReport | None = None
 
     def runs_only_blamed(self, block: Block) -> bool:
         """Whether nothing else runs in it. One that runs nothing any more stores what came of its tasks, and ends by itself."""
         lines = block.running()
         return bool(lines) and all(line.task_id in self.blamed for line in lines)
 
+    def shown_stacks(self) -> str:
+        """Say where its threads are, as the end of a line for the log; "" if it does not tell."""
+        text = self.stacks.ask(self.pid) if self.stacks is not None else ""
+        return f". It was here:\n{text}" if text else ""
 
-def fork(be: Callable[[Channel], int], *, consumer_id: str, close: Iterable[Channel]) -> Process:
+    def close(self) -> None:
+        """Let go of what reaches it."""
+        self.channel.close()
+        if self.stacks is not None:
+            self.stacks.close()
+
+
+def fork(be: Callable[[Channel], int], *, consumer_id: str, close: Iterable[Process]) -> Process:
     """Fork a process that runs ``be`` with its end of a new command pipe, and exits with what that returns.
 
-    ``close`` are the parent's other channels: a child that kept them open would hide the parent's death from its siblings.
+    ``close`` are the parent's other processes: a child that kept their pipes open would hide the parent's death from them.
     """
-    ours, theirs = Channel.pair()
+    (ours, theirs), stacks = Channel.pair(), StackReport()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
         theirs.close()
-        return Process(pid, consumer_id, ours)
+        return Process(pid, consumer_id, ours, stacks=stacks)
     status = 1
     try:
         ours.close()
-        for channel in close:
-            channel.close()
+        stacks.install()
+        for other in close:
+            other.close()
         status = be(theirs)
     except BaseException:
         logger.exception("A worker process could not go on")

@@ -47,7 +47,9 @@ def outcome_after_death(delivery: Delivery, cause: str, how: str, hostname: str,
         tell_revoked(request, terminated=True, signum=signal.SIGKILL)
         return revoked(request, error, followups=followups_of_unrun(request, states.REVOKED, error, follow))
     if cause == OVERDUE:
-        return _failed(request, TimeLimitExceeded(hard_limit_of(request) if task is not None else None), follow)
+        limit = hard_limit_of(request) if task is not None else None
+        logger.error("Task %s[%s] failed: its hard time limit of %ss has passed", request.message.task, request.message.id, limit)
+        return _failed(request, TimeLimitExceeded(limit), follow)
     lost = WorkerLostError(f"Worker process died: {how}")
     if task is not None and not task.reject_on_worker_lost:
         return _failed(request, lost, follow)

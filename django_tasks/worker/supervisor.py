@@ -143,7 +143,7 @@ class Supervisor:
     def _fork(self, be: Callable[[Channel], int], consumer_id: str) -> Process:
         # Whatever an app has opened must not be shared with a child.
         close_what_is_open()
-        others = [process.channel for process in (*self._children.values(), self._node) if process is not None]
+        others = [process for process in (*self._children.values(), self._node) if process is not None]
         return fork(be, consumer_id=consumer_id, close=others)
 
     def _reap(self) -> None:
@@ -158,7 +158,7 @@ class Supervisor:
 
     def _bury(self, pid: int, status: int) -> None:
         if self._node is not None and pid == self._node.pid:
-            self._node.channel.close()
+            self._node.close()
             # It may have taken over what a child was running, and not have settled it yet.
             for command in self._unburied.values():
                 command["holders"].append(self._node.consumer_id)
@@ -172,7 +172,7 @@ class Supervisor:
                 self._kill_at.pop(index, None)
                 self._starting.discard(index)
                 self._watchdogs.pop(pid, None)
-                process.channel.close()
+                process.close()
                 self._after(index, process, status)
 
     def _after(self, index: int, process: Process, status: int) -> None:
@@ -278,8 +278,8 @@ class Supervisor:
             block = self._scoreboard[index]
             for line in block.overdue(now):
                 if process.blamed.get(line.task_id) != OVERDUE:
-                    text = "Task [%s] has passed its hard time limit of %gs; its process %d is killed"
-                    logger.error(text, line.task_id, line.limit, process.pid)
+                    text = "Task [%s] has passed its hard time limit of %gs; its process %d is killed%s"
+                    logger.error(text, line.task_id, line.limit, process.pid, process.shown_stacks())
                     process.blamed[line.task_id] = OVERDUE
                     self._end_child(index, process, now)
             if index in self._starting and block.has_begun:

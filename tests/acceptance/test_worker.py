@@ -140,13 +140,15 @@ def test_children_end_when_their_supervisor_is_killed(start_worker: StartWorker,
 
 
 def test_a_hard_time_limit_ends_a_task_that_never_returns(start_worker: StartWorker, place: Place) -> None:
-    """The task fails with TimeLimitExceeded, is not tried again, and the next one runs."""
-    start_worker("-c", "1")
+    """The task fails with TimeLimitExceeded, is not tried again, and the next one runs; the log has its name and where it was."""
+    worker = start_worker("-c", "1")
     bad = tasks.stuck.apply_async(time_limit=0.5)
     with pytest.raises(TimeLimitExceeded):
         bad.get(timeout=50)
     assert tasks.add.delay(1, 1).get(timeout=50) == 2
     wait_until(lambda: place.left() == 0, "the queue to be empty")
+    worker.says(f"{tasks.stuck.name}[{bad.id}] failed: its hard time limit of 0.5s has passed")
+    assert "in stuck" in worker.output
 
 
 @on_one_of_each
